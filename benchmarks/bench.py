@@ -62,9 +62,9 @@ ROWS = (
         ("tuned", "tuned-step-paper")), "ours-step-paper", 5.5),
     Row("training step, `torchvision`, batch 128", (("torchvision, eager fp32", "peer-step-torchvision"),
         ("tuned", "tuned-step-torchvision")), "ours-step-torchvision", 2.8, "limit-bf16"),
-    Row("the same in pure fp32", (("torchvision, eager fp32", "peer-step-torchvision"),
+    Row("training step, `torchvision`, batch 128, in pure fp32", (("torchvision, eager fp32", "peer-step-torchvision"),
         ("tuned, in fp32", "tuned-step-torchvision-fp32")), "ours-step-torchvision-fp32", 1.55, "limit-fp32"),
-    Row("LRN of conv1, forward + backward, fp32", (("`F.local_response_norm`", "peer-norm"),
+    Row("LRN after conv1 of `paper`, batch 128, forward + backward, fp32", (("`F.local_response_norm`", "peer-norm"),
         ("tuned: our allocator setting", "tuned-norm")), "ours-norm", 25),
     Row("training step, `cifar`, batch 128", (("eager fp32", "peer-step-cifar"), ("tuned", "tuned-step-cifar")),
         "ours-step-cifar", 3.2),
@@ -77,14 +77,14 @@ ROWS = (
         ("WebDataset's reader, 2 workers", "peer-webdataset")), "ours-loader-jpeg", 8),
     Row("images to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),
         ("tuned", "tuned-end-to-end")), "ours-end-to-end", 3.1),
-    Row("predict, batch 1", (("torchvision, eager fp32", "peer-predict-1"),
+    Row("inference with `--fast`, `torchvision`, batch 1", (("torchvision, eager fp32", "peer-predict-1"),
         ("tuned", "tuned-predict-1"), ("ONNX Runtime", "onnx-predict-1"),
         ("OpenVINO, bf16", "openvino-predict-1")), "ours-predict-1", 4.2),
-    Row("predict, batch 64", (("torchvision, eager fp32", "peer-predict-64"),
+    Row("inference with `--fast`, `torchvision`, batch 64", (("torchvision, eager fp32", "peer-predict-64"),
         ("tuned", "tuned-predict-64"), ("ONNX Runtime", "onnx-predict-64"),
         ("OpenVINO, bf16", "openvino-predict-64")), "ours-predict-64", 3.7),
-    Row("ten-view evaluation", (("ten eager fp32 forwards", "peer-ten-views"), ("tuned", "tuned-ten-views")),
-        "ours-ten-views", 4),
+    Row("ten-view evaluation with `--fast`, `torchvision`", (("ten eager fp32 forwards", "peer-ten-views"),
+        ("tuned", "tuned-ten-views")), "ours-ten-views", 4),
 )
 
 
@@ -216,7 +216,7 @@ def line(figures: dict[str, Any]) -> list[list[str]]:
     return cells
 
 
-HEAD = ["what", "peer", "peer, images/s", "ours", "ratio (lowest to highest)", "goal"]
+HEAD = ["what", "peer", "peer, images/s", "ours, images/s", "ratio (lowest to highest)", "goal"]
 
 
 def table(results: dict[str, Any]) -> str:

@@ -27,6 +27,8 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
 RETURNED = ("inference.predictor.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
             "api.features.LabeledFeatures")
 """Classes that public functions return."""
+DEPLOYED = ("Dockerfile", "compose.yaml")
+"""Files of the root that the page of examples shows too."""
 ABOUT_SETTINGS = """# Settings
 
 Every field of a network and of a recipe can be set on the command line (`--set recipe.learning_rate=0.02`), in a file
@@ -127,16 +129,18 @@ def python_page() -> str:
 
 
 def examples_page(root: Path) -> str:
-    """The files in examples/, whole."""
-    lines = ["# Examples", "", "The files of the folder `examples/` of the repository. The tests run them.", ""]
-    languages = {".py": "python", ".sh": "bash", ".sbatch": "bash", ".yaml": "yaml"}
-    for path in sorted((root / "examples").rglob("*")):
-        if path.suffix in languages:
-            lines += [f"## {path.relative_to(root / 'examples').as_posix()} {{ #{example_anchor(path)} }}", "",
+    """The files in examples/ and those of DEPLOYED, whole."""
+    lines = ["# Examples", "", "The files of the folder `examples/` of the repository, and those that make and run a "
+             "container. The tests run or read them.", ""]
+    languages = {".py": "python", ".sh": "bash", ".sbatch": "bash", ".yaml": "yaml", "": "text"}
+    for path in [*sorted((root / "examples").rglob("*")), *(root / name for name in DEPLOYED)]:
+        if path.is_file() and path.suffix in languages:
+            inside = path.relative_to(root)
+            lines += [f"## {inside.as_posix().removeprefix('examples/')} {{ #{example_anchor(inside)} }}", "",
                       f"```{languages[path.suffix]}", path.read_text(encoding="utf-8").rstrip(), "```", ""]
     return "\n".join(lines)
 
 
 def example_anchor(path: Path) -> str:
-    """The anchor of a file on the page of examples."""
-    return path.name.replace(".", "-")
+    """The anchor of a file on the page of examples: its folder and name, since two folders have a kubernetes.yaml."""
+    return "-".join(path.parts[-2:]).replace(".", "-")

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from docsite.reference import example_anchor, write_reference
+from docsite.reference import DEPLOYED, example_anchor, write_reference
 
 PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md",
          "README.md": "index.md", "CITATION.cff": "credits.md", "LICENSE": "credits.md"}
@@ -61,7 +61,7 @@ def _on_the_site(link: re.Match[str], source: Path, page: Path, root: Path, out:
         staged = out / PAGES[inside.as_posix()]
     elif inside.parts[0] == "notebooks":
         staged = out / inside
-    elif inside.parts[0] == "examples":
+    elif inside.parts[0] == "examples" or inside.as_posix() in DEPLOYED:
         staged, anchor = out / "reference" / "examples.md", f"#{example_anchor(inside)}"
     else:
         return link[0]  # zensical warns of it

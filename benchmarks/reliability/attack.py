@@ -310,7 +310,8 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, fo
         f"no 5xx, no traceback; valid requests meanwhile answered within {longest:g} s; memory grows by at most "
         f"{MAX_GROWTH} MB",
         f"{failed.get(500, 0)} times 500, {tracebacks} tracebacks, {sum(failed.values())} unexpected of "
-        f"{statuses.total():,} (200: {statuses[200]:,}, closed without response: {statuses[0]:,}); endless body: "
+        f"{statuses.total():,} (200: {statuses[200]:,}; closed without response: {statuses[0]:,}; the other "
+        f"{statuses.total() - statuses[200] - statuses[0] - sum(failed.values()):,}: a documented 4xx); endless body: "
         f"{outcome.endless_status}; {during}; memory grew by {outcome.growth:.0f} MB, at its peak by "
         f"{outcome.peak:.0f}", holds)
 

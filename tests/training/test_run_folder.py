@@ -110,12 +110,14 @@ def test_a_run_that_diverged_later_names_its_checkpoint(packed, tiny, tmp_path):
 @pytest.mark.parametrize(("schedule", "rates"), [
     ("linear", "from 0 to 0.05"), ("cosine", "from 0 to 0.05"), ("poly", "from 0 to 0.025"), ("constant", None),
     ("plateau", None), ("steps", None)])
-def test_more_epochs_are_reported_where_they_change_the_learning_rate(schedule, rates):
+def test_more_epochs_are_reported_with_what_they_do_to_the_learning_rate(schedule, rates):
     """After 4 of 4 epochs with a rate of 0.1, going on to 8: linear and cosine are halfway, poly is at a quarter."""
     before = Recipe("r", epochs=4, learning_rate=0.1, schedule=schedule, drop_epochs=(2,))
     found = epochs_finding(before, replace(before, epochs=8), State(0, "", "fp32", step=40, epoch=4), 10)
-    assert (found is None) == (rates is None)
-    assert found is None or f"the learning rate changes {rates} after 4 epochs" in found.problem
+    assert f"the learning rate changes {rates} after 4 epochs" in found.problem if rates else (
+        found.kind, found.problem) == ("epochs_changed", "the run was to have 4 epochs and now has 8, of which 4 are "
+                                       "trained; its learning rate goes on as it was")
+    assert epochs_finding(before, before, State(0, "", "fp32", step=40, epoch=4), 10) is None
 
 
 def test_a_run_of_one_epoch_that_is_given_more_records_that_its_best_epoch_is_chosen(packed, tiny, tmp_path):

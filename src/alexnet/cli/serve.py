@@ -13,6 +13,7 @@ from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.file_limit import raise_file_limit
+from alexnet._runtime.json_lines import print_json_lines
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
 from alexnet.cli.serve_process import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, ServeOptions, run_one_of_several, run_server
@@ -52,14 +53,17 @@ def serve(
         max_mb: Largest request body, in megabytes.
         max_queue_seconds: Estimated waiting time above which the server rejects a request with 503.
         drain: Seconds for which the server still accepts requests after SIGTERM, while /ready says that it stops: as
-            long as a load balancer takes to notice.
+            long as a load balancer takes to notice; 0 to 20.
         keep_alive: Seconds for which an idle connection stays open: longer than a proxy keeps its own.
-        no_samples: Offer generated sample images on the page instead of validation images.
+        no_samples: Offer generated sample images on the page instead of validation images. Default: so only where
+            other machines can reach the server without a token.
         log: Print one line for each request on standard error. json: with its id, images, model, and the seconds of
-            queueing, decoding and the network.
+            queueing, decoding and the network; all other lines are JSON, too.
         processes: Server processes on the port, each with its own copy of the networks; the cores are divided among
             them, and GPUs where there are several. Not on Windows.
     """
+    if log == "json":
+        print_json_lines()
     token = _check_options(port, token, max_mb, max_queue_seconds, processes)
     named = parse_checkpoints(checkpoints)
     require(classes is None or len(named) <= 1, "--classes names the outputs of one network, and "

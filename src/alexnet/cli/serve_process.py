@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,14 @@ def run_server(listener: socket.socket, options: ServeOptions) -> None:
 
 
 def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Tell, say_once: Tell,
-                       lifeline: int) -> None:
+                       lifeline: int, has_started: Callable[[], bool]) -> None:
     """Run one of several server processes until a signal (`serve_workers.Run`)."""
     from alexnet._runtime.cpu_threads import usable_cores
 
     # Read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // options.processes)))
-    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, lifeline)
+    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, lifeline,
+         has_started)
 
 
 def device_of(device: str, number: int) -> str:
@@ -87,12 +89,14 @@ def device_of(device: str, number: int) -> str:
 
 
 def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Tell, tell: Tell,
-         on_stop: Callable[[], None], lifeline: int | None = None) -> None:
+         on_stop: Callable[[], None], lifeline: int | None = None,
+         has_started: Callable[[], bool] = lambda: True) -> None:
     """Load the models, and process requests until a signal, or until `lifeline` becomes readable.
 
     Args:
         announce: called with the start message when the server accepts connections.
         tell: called with all other lines.
+        has_started: whether all processes of the server accept connections.
     """
     from alexnet._runtime.cpu_threads import usable_cores
     from alexnet.serving.app import create_app
@@ -102,7 +106,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
 
     models = [_load(name, checkpoint, options, device, tell) for name, checkpoint in options.checkpoints.items()]
     service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log,
-                      usable_cores() // options.processes, say=tell)
+                      usable_cores() // options.processes, say=tell, has_started=has_started)
 
     def on_start() -> None:
         _reload_on_hangup(service, server)
@@ -133,16 +137,26 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.serving.explanations import ReferenceSet
+    from alexnet.serving.middleware import is_loopback
+    from alexnet.serving.reloading import require_same_place
     from alexnet.serving.samples import sample_images
     from alexnet.serving.served_model import DEFAULT_NAME, ServedModel
 
-    def load_again() -> tuple[Model, ErrorsJson]:
-        saved = open_weights(checkpoint, class_names(options.classes))
-        return model_from_checkpoint(saved, choose_device(device), options.fast), saved.errors
-
-    model, errors = load_again()
+    names = class_names(options.classes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        saved = open_weights(checkpoint, names)
+    for warning in caught:  # such as that another checkpoint of the run is used
+        tell(f"warning: {warning.message}")
+    model, errors = model_from_checkpoint(saved, choose_device(device), options.fast), saved.errors
     for note in model.notes:
         tell(f"note: {note}")
+
+    def load_again() -> tuple[Model, ErrorsJson]:
+        again = open_weights(checkpoint, names, fall_back=False)
+        require_same_place(saved.path, again.path)
+        return model_from_checkpoint(again, choose_device(device), options.fast), again.errors
+
     side = model.preprocess.spec.side
     packed = open_data(options.reference_set, side, splits=("train",)) if options.reference_set else (
         _training_data(Path(checkpoint)))
@@ -150,7 +164,9 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     if options.reference_set and packed:
         with Bar("features of the reference set", "images") as bar:
             references = ReferenceSet.of(model, packed, bar)
-    samples = sample_images(None if options.no_samples else packed)
+    # Without a token, every machine that reaches the server could see the names and the images.
+    are_private = options.no_samples or not (options.token or is_loopback(options.host))
+    samples = sample_images(None if are_private else packed)
     served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again)
     served.explain(model.pixels(samples[0].png))  # before the server starts: it reports a missing package
     return served
@@ -170,10 +186,10 @@ def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
     """Load the checkpoint again on SIGHUP, which Windows does not have. Call it in the event loop."""
     if not hasattr(signal, "SIGHUP"):
         return
-    began_in_terminal = sys.stderr.isatty()
+    began_in_terminal = os.isatty(2)
 
     def on_hangup() -> None:
-        if began_in_terminal and not sys.stderr.isatty():  # the terminal was closed, which sends the same signal
+        if began_in_terminal and not os.isatty(2):  # the terminal was closed, which sends the same signal
             server.should_exit = True
         else:
             service.reloader.request()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import selectors
 import signal
@@ -33,12 +34,12 @@ _REMEMBERED_LINES = 1000
 say = notes.unless_closed(notes.say)
 
 Tell = Callable[[str], object]
-Run = Callable[[int, Tell, Tell, int], object]
+Run = Callable[[int, Tell, Tell, int, Callable[[], bool]], object]
 """Runs one server process.
 
 Its arguments: its number, a function to call with the start message when it accepts connections, a function for lines
-that every process says and the supervising process prints once, and a file descriptor that becomes readable when the
-supervising process has ended.
+that every process says and the supervising process prints once, a file descriptor that becomes readable when the
+supervising process has ended, and a function that says whether all processes accept connections.
 """
 
 
@@ -104,10 +105,12 @@ class _Supervisor:
         self._lifeline = os.pipe()
         self._kill_at = float("inf")
         self._is_announced = False
+        self._has_started = mmap.mmap(-1, 1)
+        """Shared with the processes: 1 once all of them accept connections."""
         self._message = ""
         self._said: dict[str, set[int]] = {}
         """Line -> the numbers of the processes that have said it since it was printed; the last lines alone."""
-        self._began_in_terminal = sys.stderr.isatty()
+        self._began_in_terminal = os.isatty(2)
         self.stop_signal: int | None = None
         self.exit_code = 0
 
@@ -145,7 +148,7 @@ class _Supervisor:
     def _handle(self, number: int) -> None:
         if number == signal.SIGCHLD:
             self._reap()
-        elif number == signal.SIGHUP and not (self._began_in_terminal and not sys.stderr.isatty()):
+        elif number == signal.SIGHUP and not (self._began_in_terminal and not os.isatty(2)):
             for process in self._processes.values():
                 process.is_stale = not process.is_ready
                 if process.is_ready:
@@ -226,7 +229,7 @@ class _Supervisor:
             self._due = dict.fromkeys(range(1, self._count), 0.0)
             self._message = message
         if not self._is_announced and sum(one.is_ready for one in self._processes.values()) == self._count:
-            self._is_announced = True
+            self._is_announced, self._has_started[0] = True, 1
             say(self._message)
 
     def _start(self, number: int) -> None:
@@ -252,7 +255,8 @@ class _Supervisor:
             for process in self._processes.values():
                 os.close(process.pipe)
             os.close(self._lifeline[1])
-            self._run(number, partial(_tell, pipe, "ready"), partial(_tell, pipe, "say"), self._lifeline[0])
+            self._run(number, partial(_tell, pipe, "ready"), partial(_tell, pipe, "say"), self._lifeline[0],
+                      lambda: bool(self._has_started[0]))
             code = 0
         except Exception as error:
             if failed := failure(error):

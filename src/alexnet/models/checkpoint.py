@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -262,15 +263,20 @@ def require_single_run(path: Path) -> None:
                     f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
 
 
-def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:
+def load(path: Path, *, with_velocity: bool = False, fall_back: bool = True) -> Checkpoint:
     """Load and verify a checkpoint; if it is damaged, the state before or the run's other one, with a warning.
+
+    Args:
+        path: a checkpoint's folder, or a run's: its best/, else its last/.
+        with_velocity: load what only resuming a run needs, too.
+        fall_back: False: raise for a damaged checkpoint, and load no other one.
 
     Raises:
         UserError: a file is missing, damaged, or of another version's format; the error names it.
     """
     folder = locate(path)
-    heads = [folder / HEAD, folder / PREVIOUS_HEAD]
-    if folder == path / "best":
+    heads = [folder / HEAD, *([folder / PREVIOUS_HEAD] if fall_back else [])]
+    if folder == path / "best" and fall_back:
         heads += [path / "last" / HEAD, path / "last" / PREVIOUS_HEAD]
     damage: DamagedCheckpointError | None = None
     for head in heads:
@@ -284,6 +290,9 @@ def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:
         if damage:
             warnings.warn(f"{damage.problem}; {head} is used instead, of step {loaded.training.get('step', 0):,}",
                           stacklevel=1)
+        elif fall_back and folder == path / "last" and math.isfinite(loaded.training.get("best_error", math.inf)):
+            warnings.warn(f"{path} has no best/, although an epoch of the run was validated; {folder} is used instead, "
+                          f"of step {loaded.training.get('step', 0):,}", stacklevel=1)
         return loaded
     assert damage
     raise damage

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp
 from alexnet.serving import responses
 from alexnet.serving.admission import Overloaded
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
-from alexnet.serving.middleware import AccessControlMiddleware, ResponseMiddleware
+from alexnet.serving.middleware import ON_RESPONSE, AccessControlMiddleware, ResponseMiddleware
 from alexnet.serving.open_inference import OpenInferenceHandlers
 from alexnet.serving.request_log import request_logger
 from alexnet.serving.request_record import RequestRecord
@@ -27,9 +28,9 @@ def create_app(service: Service) -> ASGIApp:
     """The ASGI application of a service."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with service.running():
-            yield
+            yield {ON_RESPONSE: report}
 
     routes = [*Handlers(service).routes(), *OpenInferenceHandlers(service).routes()]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
@@ -40,11 +41,12 @@ def create_app(service: Service) -> ASGIApp:
     log = request_logger(service.log_format)
 
     def report(record: RequestRecord) -> None:
-        # One label for all unknown paths, and one for all paths of a route.
+        # One label for all unknown paths and malformed requests, and one for all paths of a route.
         label = next((route.path for route in routes if route.path_regex.match(record.path)), "other")
         service.metrics.count_response(label, record)
         log(record)
 
     return ResponseMiddleware(
-        AccessControlMiddleware(app, service.hosts, service.token, PUBLIC_PATHS), service.limits.drain_seconds,
+        AccessControlMiddleware(app, service.hosts, service.token, PUBLIC_PATHS, service.limits.header_bytes),
+        service.limits.drain_seconds,
         is_draining=lambda: service.is_draining, on_response=report)

@@ -170,7 +170,7 @@ class Handlers:
         return JsonResponse({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
-        """Readiness: 503 while the server shuts down, and where the network does not answer."""
+        """Readiness: 503 until all processes have started, during shutdown, and where the network does not answer."""
         status = self.service.status()
         return JsonResponse({"status": status}, 200 if status == "ready" else 503)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import get_args
+from typing import Literal, get_args
 
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.responses import Overload
+from alexnet.serving.served_model import ServedModel
+
+Outcome = Literal["loaded", "failed"]
+"""Of a reload."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STAGES = {"queue": "in which its images waited for a thread or a batch",
@@ -48,6 +52,10 @@ class Metrics:
         self.reloads = prometheus.Counter(
             "alexnet_model_reloads", "Reloads of a model's checkpoint, by outcome.", ["model", "outcome"],
             registry=self.registry)
+        self.model_info = prometheus.Gauge(
+            "alexnet_model_info", "1 for the weights that a model has now, by SHA-256 and version.",
+            ["model", "sha256", "version"], registry=self.registry, multiprocess_mode="livemax")
+        self._shown: dict[str, ServedModel] = {}
         self.images = prometheus.Counter("alexnet_images", "Classified images.", registry=self.registry)
         self.batch_size = prometheus.Histogram(
             "alexnet_batch_size", "Images per batch of the network.", buckets=BATCH_SIZES, registry=self.registry)
@@ -70,9 +78,22 @@ class Metrics:
                     record.queue_seconds, record.decode.seconds, record.network.seconds), strict=True):
                 self.stages[stage].labels(record.model).observe(seconds)
 
-    def count_reload(self, model: str, outcome: str) -> None:
-        """Count one reload of a model."""
-        self.reloads.labels(model, outcome).inc()
+    def show_model(self, served: ServedModel) -> None:
+        """Show the weights that a model has now, and its counters of reloads, which begin at 0."""
+        for outcome in get_args(Outcome):
+            self.reloads.labels(served.name, outcome)
+        former = self._shown.get(served.name)
+        if former and former.sha256 != served.sha256:
+            self.model_info.labels(*_identity(former)).set(0)
+            if not self.is_shared:  # the files of several processes cannot lose a label; there it stays, with 0
+                self.model_info.remove(*_identity(former))
+        self.model_info.labels(*_identity(served)).set(1)
+        self._shown[served.name] = served
+
+    def count_reload(self, served: ServedModel, outcome: Outcome) -> None:
+        """Count one reload of a model, and show its weights."""
+        self.reloads.labels(served.name, outcome).inc()
+        self.show_model(served)
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
@@ -81,3 +102,7 @@ class Metrics:
             registry = prometheus.CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)
         return prometheus.generate_latest(registry)
+
+
+def _identity(served: ServedModel) -> tuple[str, str, str]:
+    return served.name, served.sha256, served.version

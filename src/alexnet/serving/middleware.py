@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alexnet.serving.request_record import RequestRecord
@@ -28,6 +29,9 @@ SECURITY_HEADERS = {
 TOO_MANY_CONNECTIONS = "too_many_connections"
 """Key in the state of the scope: true on a connection above the limit."""
 
+ON_RESPONSE = "on_response"
+"""Key in the state of the lifespan: the function that is called with the record of each request (`app.create_app`)."""
+
 _HOST = re.compile(r"([\w.~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?", re.ASCII)
 """The header Host (RFC 9110, 7.2): a name or an address, and a port. A path or a user in it would reach the URLs that a
 framework builds from it."""
@@ -42,12 +46,14 @@ class AccessControlMiddleware:
         hosts: allowed host names, without port; empty: all.
         token: required in the header Authorization; empty: none.
         public_paths: paths that need no token.
+        header_bytes: of a request's header. The parser has it too, but sees a header that arrives at once as a whole.
     """
 
     app: ASGIApp
     hosts: Container[str]
     token: str
     public_paths: Container[str]
+    header_bytes: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._check(scope) if scope["type"] == "http" else None
@@ -56,6 +62,9 @@ class AccessControlMiddleware:
     def _check(self, scope: Scope) -> RequestError | None:
         if scope.get("state", {}).get(TOO_MANY_CONNECTIONS):
             return OverloadError("too many connections are open", "connections", {"Connection": "close"})
+        if (size := _header_size(scope)) > self.header_bytes:
+            return RequestError(f"the header of the request has {size:,} bytes, more than {self.header_bytes:,}",
+                                "send a shorter query and fewer headers", headers={"Connection": "close"})
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if host and not _HOST.fullmatch(host):
@@ -118,7 +127,7 @@ class ResponseMiddleware:
                     headers["connection"] = "close"
                 record.status, record.seconds = message["status"], time.monotonic() - began
                 self.on_response(record)
-            elif not message.get("more_body") and not is_body_read and scope["method"] == "POST":
+            elif not message.get("more_body") and not is_body_read:
                 # If the connection were closed before the body is read, the client might not receive the response.
                 await send({**message, "more_body": True})
                 await self._discard_body(receive_and_track)
@@ -133,6 +142,25 @@ class ResponseMiddleware:
             async with asyncio.timeout(self.drain_seconds):
                 while (await receive()).get("more_body"):
                     pass
+
+
+def malformed_response(client: tuple[str, int] | None, header_bytes: int) -> tuple[Response, RequestRecord]:
+    """The response to bytes that are no HTTP request, after which the connection closes, and its record."""
+    scope: Scope = {"type": "http", "method": "", "path": "", "query_string": b"", "headers": [], "client": client}
+    record = RequestRecord.begin(scope)
+    error = RequestError("the request is not valid HTTP/1.1", "it needs a header Host, and a header of at most "
+                         f"{header_bytes:,} bytes", headers={"Connection": "close"})
+    response = error_response(error, scope)
+    response.headers.update({**SECURITY_HEADERS, "x-request-id": record.request_id})
+    record.status = error.status
+    return response, record
+
+
+def _header_size(scope: Scope) -> int:
+    """Bytes of a request's header, without optional white space."""
+    query = scope["query_string"]
+    line = len(f"{scope['method']}  HTTP/1.1\r\n") + len(scope["raw_path"]) + (1 + len(query) if query else 0)
+    return line + sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"]) + len("\r\n")
 
 
 def _is_cross_site(headers: Headers) -> bool:

@@ -79,7 +79,7 @@ def _sample() -> Schema:
 def _ready() -> Schema:
     return {"operationId": "getReady", "summary": "Readiness.", "security": [], "responses": {
         "200": _json("The server accepts requests.", _ref("Status")),
-        "503": _json("The server is shutting down.", _ref("Status"))}}
+        "503": _json("The server is starting or shutting down, or a network fails.", _ref("Status"))}}
 
 
 def _metrics() -> Schema:

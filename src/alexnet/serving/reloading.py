@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 
 from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet._runtime.notes import unless_closed
 from alexnet.errors import UserError, require
+from alexnet.serving.metrics import Outcome
 from alexnet.serving.served_model import ServedModel
-
-Outcome = Literal["loaded", "failed"]
 
 
 class Reloader:
@@ -25,12 +24,12 @@ class Reloader:
 
     Attributes:
         models: the served models by name, where the new one replaces the old one.
-        on_outcome: called with the name of each model and the outcome.
+        on_outcome: called with each model, as it is after the reload, and the outcome.
         say: prints a line about it.
     """
 
     def __init__(self, models: MutableMapping[str, ServedModel],
-                 on_outcome: Callable[[str, Outcome], object], say: Callable[[str], object]) -> None:
+                 on_outcome: Callable[[ServedModel, Outcome], object], say: Callable[[str], object]) -> None:
         self.models, self.on_outcome, self.say = models, on_outcome, unless_closed(say)
         self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority)
         self._wanted = False
@@ -59,14 +58,27 @@ class Reloader:
         try:
             new = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _load_again(old))
         except Exception as error:  # whatever it is: the server goes on with the old model
-            self.on_outcome(name, "failed")
+            self.on_outcome(old, "failed")
             reason = str(error) if isinstance(error, UserError) else repr(error)
             self.say(f"reload failed, {name} keeps its weights {old.sha256[:12]}: {reason}")
         else:
             self.models[name] = new
-            self.on_outcome(name, "loaded")
+            self.on_outcome(new, "loaded")
             change = "unchanged" if new.sha256 == old.sha256 else f"before: {old.sha256[:12]}"
             self.say(f"reloaded {name}: weights {new.sha256[:12]} ({change})")
+
+
+def require_same_place(first: Path | None, again: Path | None) -> None:
+    """Raise UserError if a reload has found another checkpoint of the run than the start: last/ where best/ is gone.
+
+    Args:
+        first: `Checkpoint.path` of the start.
+        again: that of the reload.
+    """
+    if first and again and again.name == "last":
+        best = again.with_name("best")
+        require(best not in (first, first.parent), f"{best} has gone, and {again} is another checkpoint of the run",
+                "restore it, or start the server again to serve the other")
 
 
 def _load_again(old: ServedModel) -> ServedModel:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
+from alexnet._runtime.json_lines import utc_now
 from alexnet.serving.request_record import RequestRecord
 
 LogFormat = Literal["text", "json"]
@@ -26,21 +26,17 @@ def request_logger(log_format: LogFormat | None) -> Callable[[RequestRecord], No
 def text_line(record: RequestRecord) -> str:
     """Time, client, request, status, seconds and request id."""
     target = f"{record.path}?{record.query}" if record.query else record.path
-    return (f'{_now()} {record.client} "{record.method} {target}" {record.status} {record.seconds:.3f}s '
+    return (f'{utc_now()} {record.client} "{record.method} {target}" {record.status} {record.seconds:.3f}s '
             f"{record.request_id}")
 
 
 def json_line(record: RequestRecord) -> str:
     """One JSON object. Text that a request does not have is null; times are in seconds."""
     return json.dumps({
-        "time": _now(), "id": record.request_id, "traceparent": record.traceparent or None,
-        "client": record.client or None, "method": record.method, "path": record.path, "query": record.query or None,
-        "status": record.status, "bytes": record.received_bytes, "images": record.images,
-        "model": record.model or None, "model_sha256": record.model_sha256 or None,
+        "time": utc_now(), "id": record.request_id, "traceparent": record.traceparent or None,
+        "client": record.client or None, "method": record.method or None, "path": record.path or None,
+        "query": record.query or None, "status": record.status, "bytes": record.received_bytes,
+        "images": record.images, "model": record.model or None, "model_sha256": record.model_sha256 or None,
         "rejection": record.rejection or None, "seconds": round(record.seconds, 6),
         "queue_seconds": round(record.queue_seconds, 6), "decode_seconds": round(record.decode.seconds, 6),
         "network_seconds": round(record.network.seconds, 6)})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -24,17 +24,20 @@ from uvicorn.server import ServerState
 
 from alexnet.errors import UserError
 from alexnet.serving.limits import Limits
-from alexnet.serving.middleware import TOO_MANY_CONNECTIONS
+from alexnet.serving.middleware import ON_RESPONSE, TOO_MANY_CONNECTIONS, malformed_response
 from alexnet.serving.request_log import LOGGER
 
 LOG_CONFIG = {
     "version": 1, "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(message)s"}, "error": {"format": "%(asctime)s %(message)s"}},
-    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("line", "error")},
+    "handlers": {"line": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.__stderr__"},
+                 "error": {"class": "logging.StreamHandler", "formatter": "error"}},
     "loggers": {LOGGER.name: {"handlers": ["line"], "level": "INFO", "propagate": False},
                 "uvicorn.error": {"handlers": ["error"], "level": "ERROR", "propagate": False}},
 }
-"""The lines of requests (`request_log`), and the traceback of each server error, on standard error."""
+"""The lines of requests (`request_log`), and the traceback of each server error, on standard error.
+
+With `--log json`, `sys.stderr` makes JSON of what is printed (`json_lines`); the lines of requests are JSON already."""
 
 
 class ServerConfig(uvicorn.Config):
@@ -105,15 +108,23 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Close the connection after unparsable bytes; h11 allows the 400 response only before another response."""
+        is_idle = self._is_idle()
         if self.cycle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         with contextlib.suppress(h11.LocalProtocolError):
-            super().send_400_response(msg)
+            response, record = malformed_response(self.client, self._limits.header_bytes)
+            for event in (h11.Response(status_code=record.status, headers=response.raw_headers, reason=b"Bad Request"),
+                          h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+            if is_idle:  # else the application records the request that was cut off
+                self.app_state[ON_RESPONSE](record)
         self.transport.close()
 
     def on_response_complete(self) -> None:
         self._parse_seconds_left = self._limits.parse_seconds
+        if self.conn.their_state is h11.SEND_BODY:  # the rest of a rejected body, after `drain_seconds`
+            self.transport.close()
         super().on_response_complete()
         if self.conn.trailing_data[0]:  # of a further request; without it, uvicorn's keep-alive timer runs
             self._update_header_timer()

@@ -46,6 +46,7 @@ class Service:
         cores: CPU cores for decoding.
         is_draining: whether the server shuts down.
         say: prints a line about reloads and worker processes.
+        has_started: whether all processes of the server accept connections.
     """
 
     initial: Sequence[ServedModel]
@@ -56,10 +57,13 @@ class Service:
     cores: int = field(default_factory=usable_cores)
     is_draining: bool = False
     say: Callable[[str], object] = say
+    has_started: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         self.models = {model.name: model for model in self.initial}
         self.metrics = Metrics()
+        for model in self.initial:
+            self.metrics.show_model(model)
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
@@ -85,10 +89,12 @@ class Service:
         record.model, record.model_sha256 = served.name, served.sha256
         return served
 
-    def status(self, *names: str) -> Literal["ready", "stopping", "failing"]:
-        """Whether these models, by default all, accept requests, the server shuts down, or a network fails."""
+    def status(self, *names: str) -> Literal["ready", "starting", "stopping", "failing"]:
+        """Whether these models, by default all, accept requests, or the server starts or stops, or a network fails."""
         if self.is_draining:
             return "stopping"
+        if not self.has_started():
+            return "starting"
         failures = max(self.batcher.failures[name] for name in names or self.models)
         return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
 

@@ -79,7 +79,7 @@ def look_alikes_finding(overlap: Overlap) -> list[Finding]:
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
-    """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
+    """Report that a resumed run has another number of epochs, and what that does to the learning rate; None if not.
 
     Args:
         saved: the recipe that the run was begun or last resumed with.
@@ -87,10 +87,15 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
         state: the run's state.
         steps_per_epoch: batches of an epoch.
     """
+    if saved.epochs == now.epochs:
+        return None
     done = state.step / steps_per_epoch
     before, after = (learning_rate(recipe, done, state.plateau.drops) for recipe in (saved, now))
     if math.isclose(before, after, rel_tol=1e-9):
-        return None
+        return Finding(
+            "epochs_changed", "", f"the run was to have {saved.epochs} epochs and now has {now.epochs}, of which "
+            f"{done:.3g} are trained; its learning rate goes on as it was",
+            f"the new number stays: to take it back, add --epochs {saved.epochs} when you resume the run again")
     return Finding(
         "schedule_changed", "", f"the run was begun with --epochs {saved.epochs} and goes on with {now.epochs}: the "
         f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "

@@ -34,7 +34,8 @@ _READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
 
 
 def open_weights(
-    path_or_name: str | Path, classes: Sequence[str] | None = None, arch: str | Arch | None = None,
+    path_or_name: str | Path, classes: Sequence[str] | None = None, arch: str | Arch | None = None, *,
+    fall_back: bool = True,
 ) -> Checkpoint:
     """Load the checkpoint that a path or name means.
 
@@ -46,6 +47,7 @@ def open_weights(
         classes: names of the outputs, in their order; default: those that come with the weights.
         arch: the network of a plain state dict of this package's names (`own_state_dict.read_own`). Everything else
             says its network itself.
+        fall_back: as for `checkpoint.load`.
 
     Raises:
         UserError: it is none of these, or is damaged, or has another number of outputs.
@@ -55,7 +57,7 @@ def open_weights(
         saved = read_state_dict(path, classes, arch=arch)
     else:
         require(arch is None, f"{path_or_name} is no plain state dict, and says its network itself", "leave out arch")
-        saved = _open(path, str(path_or_name), classes)
+        saved = _open(path, str(path_or_name), classes, fall_back)
     return rename_classes(saved, classes) if classes is not None else saved
 
 
@@ -84,7 +86,7 @@ def read_state_dict(
     return torchvision_checkpoint(found, path, classes, size)
 
 
-def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
+def _open(path: Path, name: str, classes: Sequence[str] | None, fall_back: bool) -> Checkpoint:
     if is_hub_address(name):
         return read_hub(name)
     if is_packaged_head(path):
@@ -108,7 +110,7 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
         require(official is not None, f"{path} does not exist",
                 "give a run's folder, a checkpoint, a file or folder of weights, or a name of alexnet list weights")
         return read_torchvision(fetch_torchvision(str(official)), classes)
-    return checkpoint.load(path)
+    return checkpoint.load(path, fall_back=fall_back)
 
 
 def runs_of_series(folder: Path) -> list[Path]:
