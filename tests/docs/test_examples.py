@@ -26,6 +26,10 @@ def test_an_image_becomes_55x55_by_hand_as_in_the_networks_layers(capsys):
     assert "(224 - 11) / 4 + 1 = 54.25" in printed
     assert "(96, 55, 55), 48x55x55 on each of the two GPUs" in printed
     assert "pool1: (96, 27, 27)" in printed
+    page = (EXAMPLES.parent / "docs" / "learn" / "sizes.md").read_text(encoding="utf-8")
+    shown = page.split("\n## By hand")[1].split("```\n")[1].splitlines()
+    assert len(shown) > 5
+    assert [line for line in shown if line != "..." and line not in printed.splitlines()] == []
 
 
 @pytest.mark.slow

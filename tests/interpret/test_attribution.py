@@ -232,6 +232,11 @@ def test_under_each_patch_stands_its_output():
     assert places[2][0] < places[3][0]
 
 
+@pytest.mark.parametrize(("layer", "kind"), [("conv1", "map"), ("relu5", "map"), ("fc6", "unit"), ("fc8", "unit")])
+def test_a_number_names_a_map_of_a_convolution_and_a_unit_of_a_fully_connected_layer(layer, kind):
+    assert top_patches.output_kind(ARCHS["paper"], layer) == kind
+
+
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(ValueError, match=re.escape(install_line("interpret"))):

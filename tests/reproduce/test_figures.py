@@ -59,6 +59,28 @@ def test_figure1_draws_the_training_errors_of_the_logs(tmp_path):
     assert "25%" in texts(axes.figure)[0]
 
 
+def test_a_curve_of_figure1_has_the_line_of_its_activation_and_the_legend_covers_nothing(tmp_path):
+    runs = {name: run_folder(tmp_path / name, activation, [0.5, 0.2]) for name, activation in
+            (("s", "sigmoid"), ("t", "tanh"), ("r", "relu"), ("r2", "relu"))}
+
+    def lines(*names):
+        axes = figure1.figure1([runs[name] for name in names]).get_axes()[0]
+        return [(line.get_linestyle(), line.get_color()) for line in axes.get_lines()[1:-1]]
+
+    sigmoid, tanh, relu = lines("s", "t", "r")
+    assert relu[0] == "-"
+    assert tanh[0] == "--"
+    assert len({sigmoid, tanh, relu}) == 3
+    assert lines("r", "s", "t") == [relu, sigmoid, tanh]
+    assert lines("t") == [tanh]
+    assert lines("r", "r2", "t")[::2] == [relu, tanh]
+    assert len(set(lines("r", "r2", "t", "s"))) == 4
+
+    axes = figure1.figure1(list(runs.values())).get_axes()[0]
+    axes.figure.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+
+
 def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()

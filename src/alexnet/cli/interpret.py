@@ -258,10 +258,11 @@ def top_patches_(
     with Bar(f"searching {layer}", "images") as bar:
         found = top_patches.find_top_patches(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
     side = top_patches.receptive_field(model.network.arch, layer)[1]
+    kind = top_patches.output_kind(model.network.arch, layer)
     outputs = iter(equal_decimals([patch.output for best in found.values() for patch in best]))
     # The units of the last layer are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
-    rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
+    rows = {f"{layer}, {kind} {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs)) for patch in best] for number, best in found.items()}
     drawings = save_figure(patch_grid(rows, count), figure)
@@ -270,7 +271,7 @@ def top_patches_(
             {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
             for patch in best]} for number, best in found.items()], indent=2))
         return
-    print_top_patches(found, names)
+    print_top_patches(found, kind, names)
     print(f"figure: {drawings[0]}")
 
 

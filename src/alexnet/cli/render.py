@@ -95,11 +95,11 @@ def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
         per_unit = layer.multiply_adds // layer.neurons
         lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} weights = {layer.multiply_adds:,} mult-adds")
     whole = layer.receptive_field_with_padding
-    stride = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
+    stride = f", {layer.jump} pixels from one unit to the next (jump)" if len(layer.output_shape) == 3 else ""
     lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} an image",
               f"  field   {whole}x{whole} input pixels{stride}"]
     if layer.receptive_field_worked:
-        lines.append(f"          field before + (kernel - 1) x stride before: {layer.receptive_field_worked}")
+        lines.append(f"          field before + (kernel - 1) x jump before: {layer.receptive_field_worked}")
     if layer.receptive_field < whole:
         lines.append(f"          of which at most {layer.receptive_field}x{layer.receptive_field} lie in the image")
     if layer.kind == "convolution" and layer.output_shape == (96, 55, 55):
@@ -249,7 +249,7 @@ def before_after_table(networks: Sequence[BeforeAfter], steps: int) -> Renderabl
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "saturated", "dead", "first/last gradient", "loss"):
+    for title in ("", "saturated", "dead", "first/last", "loss"):
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
 
     def change(network: BeforeAfter, text: Callable[[ActivationReport], str]) -> str:
@@ -264,7 +264,8 @@ def before_after_table(networks: Sequence[BeforeAfter], steps: int) -> Renderabl
     return Group(
         table, "", *_findings(networks), "",
         f"Before the first step → after {steps}. Saturated, dead: the layer with the largest fraction. A ReLU is "
-        "saturated where it is zero. First/last gradient: conv1's weights / the last layer's, root mean squares.")
+        "saturated where it is zero. First/last: the gradient of conv1's weights / that of the last layer's, root mean "
+        "squares.")
 
 
 def _gradient_ratio(report: ActivationReport) -> float:
@@ -289,15 +290,16 @@ def _findings(networks: Sequence[BeforeAfter]) -> Iterator[str]:
             yield f"For each of these: {remedy}."
 
 
-def print_top_patches(found: Mapping[int, Sequence[Patch]], names: Sequence[str]) -> None:
-    """A line for each unit: its largest output, and the classes of its patches.
+def print_top_patches(found: Mapping[int, Sequence[Patch]], kind: str, names: Sequence[str]) -> None:
+    """A line for each map or unit: its largest output, and the classes of its patches.
 
     Args:
+        kind: "map" for a layer of feature maps, "unit" for a fully connected one.
         names: The units' names, where they are classes; else empty.
     """
     titles = {number: f"{number}, {names[number]}" if names else f"{number}" for number in found}
     width = max(4, *map(len, titles.values()))
-    print(f"{'unit':<{width}}   largest output   classes of its patches (count)")
+    print(f"{kind:<{width}}   largest output   classes of its patches (count)")
     for number, best in found.items():
         classes = Counter(patch.label for patch in best).most_common()
         text = ", ".join(f"{name} ({count})" for name, count in classes[:3]) or "zero everywhere"

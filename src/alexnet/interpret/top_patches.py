@@ -58,6 +58,12 @@ def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
     return entry.begin, entry.receptive_field_with_padding, entry.jump
 
 
+def output_kind(arch: Arch, layer: str) -> str:
+    """What a number of a layer's outputs names: "map" for a feature map, "unit" for a fully connected unit."""
+    shape = next(entry.output_shape for entry in explain(arch).layers if entry.name == layer)
+    return "map" if len(shape) == 3 else "unit"
+
+
 def check_units(model: Model, layer: str, units: Sequence[int]) -> None:
     """Raise UserError for an unknown layer, or a number that is none of its units."""
     model.network.named_layer(layer)

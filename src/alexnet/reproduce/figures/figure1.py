@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -16,9 +17,17 @@ from alexnet.reproduce.figures.learning_curves import DASHED
 from alexnet.reproduce.figures.style import BLUE, INK, PAPER, QUIET, RED, STYLE
 from alexnet.training.run_folder import read_config, read_log
 
+LINES = (("-", BLUE), (DASHED, RED), ((0, (1, 1.4)), INK), ((0, (5, 1.4, 1, 1.4)), QUIET))
+"""Dashes and color of the curves."""
+
+LINE_OF = {"relu": 0, "tanh": 1, "sigmoid": 2}
+"""The number in LINES of each activation, as in the paper: ReLU solid, tanh dashed."""
+
 
 def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
-    """Draw the training error of runs over epochs, the first run solid, the second dashed.
+    """Draw the training error of runs over epochs: ReLU solid and tanh dashed, as in the paper, sigmoid dotted.
+
+    Further runs of the same activation have the lines that no other run has.
 
     Args:
         runs: folders of runs, each once.
@@ -31,13 +40,22 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     for number, run in enumerate(resolved):
         require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
+    activations = [read_config(run)["arch"]["activation"] for run in runs]
     if not names:
         folders = [run.name for run in resolved]
         labels = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]
-        activations = [read_config(run)["arch"]["activation"] for run in runs]
         names = [f"{label}, {'ReLU' if activation == 'relu' else activation}"
                  for label, activation in zip(labels, activations, strict=True)]
-    return training_error_curves(dict(zip(names, curves, strict=True)))
+    return training_error_curves(dict(zip(names, curves, strict=True)), line_numbers(activations))
+
+
+def line_numbers(activations: Sequence[str]) -> list[int]:
+    """For each run's activation the number of its line in LINES: LINE_OF for the first run of each, then free ones."""
+    own = [LINE_OF[activation] if activation not in activations[:place] else None
+           for place, activation in enumerate(activations)]
+    free = [number for number in range(len(LINES)) if number not in own] or [*range(len(LINES))]
+    further = cycle(free)
+    return [next(further) if number is None else number for number in own]
 
 
 def _training_curve(run: Path) -> list[tuple[float, float]]:
@@ -53,19 +71,19 @@ def _training_curve(run: Path) -> list[tuple[float, float]]:
 
 @matplotlib.rc_context(STYLE)
 def training_error_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]], target: float = TARGET_ERROR,
+    curves: Mapping[str, Sequence[tuple[float, float]]], lines: Sequence[int], target: float = TARGET_ERROR,
 ) -> Figure:
-    """Draw named curves of (epoch, error) with a horizontal line at `target`.
+    """Draw named curves of (epoch, error), each by its number in LINES, with a horizontal line at `target`.
 
     A point at epoch 0 is chance level, not a measurement, and is drawn as an open circle.
     """
-    figure = Figure(figsize=(5.9, 3.4), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    styles = ["-", DASHED, (0, (1, 1.4)), (0, (5, 1.4, 1, 1.4))]
     axes.axhline(target, color=QUIET, linewidth=0.8)
-    for number, (name, points) in enumerate(curves.items()):
+    for number, (name, points) in zip(lines, curves.items(), strict=True):
         epochs, errors = zip(*points, strict=True)
-        axes.plot(epochs, errors, label=name, color=(BLUE, RED, INK, QUIET)[number % 4], linestyle=styles[number % 4])
+        dashes, color = LINES[number]
+        axes.plot(epochs, errors, label=name, color=color, linestyle=dashes)
     if chance := sorted({error for points in curves.values() for epoch, error in points if epoch == 0}):
         axes.plot([0] * len(chance), chance, "o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=QUIET,
                   clip_on=False, zorder=3, label="chance, before training")
@@ -77,5 +95,6 @@ def training_error_curves(
     axes.set_xlim(0, None)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    axes.legend(loc="best", labelcolor=INK)
+    # Outside the axes, above the words on the target: within them it would cover a curve or the target's line.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.04), labelcolor=INK, fontsize=9)
     return figure
