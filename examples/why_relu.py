@@ -83,15 +83,15 @@ def main(steps: int = 100) -> dict[str, Reports]:
 
 
 def print_derivatives() -> None:
-    """The derivative of one unit, and of eight layers of them."""
+    """The derivative of one unit, and of the seven layers of the paper that have one."""
     print("1. The derivative of each activation function at x: a layer multiplies the gradient by it.\n")
     print("       x    sigmoid     tanh   ReLU")
     for x in (0.0, 1.0, 2.0, 5.0):
         sigmoid, tanh = 1 / (1 + math.exp(-x)), math.tanh(x)
         print(f"   {x:5.1f} {sigmoid * (1 - sigmoid):10.4f} {1 - tanh**2:8.4f} {float(x > 0):6.0f}")
     at_2 = 1 - math.tanh(2) ** 2
-    print(f"\n   A sigmoid's derivative is at most 1/4. Through eight layers that is at most 0.25^8 = {0.25**8:.0e}.")
-    print(f"   At x = 2, tanh's is {at_2:.3f}, and to the eighth power {at_2**8:.0e}. A ReLU's is 1 wherever x > 0.\n")
+    print(f"\n   A sigmoid's derivative is at most 1/4. Through seven layers that is at most 0.25^7 = {0.25**7:.0e}.")
+    print(f"   At x = 2, tanh's is {at_2:.3f}, and to the seventh power {at_2**7:.0e}. A ReLU's is 1 wherever x > 0.\n")
 
 
 def network_arch(activation: str, classes: int, **fields: object) -> Arch:

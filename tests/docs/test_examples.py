@@ -45,7 +45,7 @@ def test_gradients_vanish_in_sigmoids_and_not_in_relus(capsys, monkeypatch):
     assert ratio["sigmoid"] < 0.3 * ratio["sigmoid, batch norm"]  # each with weights by the sigmoid's own gain
     assert reports["relu"].after.loss < reports["sigmoid"].after.loss
     assert reports["tanh, raw pixels"].before.units[0].saturated > 3 * reports["tanh"].before.units[0].saturated
-    assert "0.25^8 = 2e-05" in capsys.readouterr().out
+    assert "0.25^7 = 6e-05" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -109,7 +109,10 @@ def train(
             not the names of folders; `folders` if they are, and a table beside them says otherwise.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
         recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
-        epochs, lr, batch_size, weight_decay: Set these fields of the recipe.
+        epochs: Epochs of the recipe.
+        lr: Learning rate of the recipe.
+        batch_size: Batch size of the recipe.
+        weight_decay: Weight decay of the recipe.
         settings: Set other fields, such as `arch.dropout=0.3` or `recipe.schedule=cosine`.
         config: A TOML file with network, recipe and their fields; `settings` precede it.
         like: A run whose network and recipe are taken. Its weights are not: that is `init`.
