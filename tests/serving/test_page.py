@@ -66,6 +66,14 @@ def wait_for_result(page):
     return page.locator("#classes li").all_inner_texts()
 
 
+def boxes(page, *selectors):
+    """Positions and sizes of elements, all at one moment: the page may still be scrolling smoothly."""
+    return page.evaluate("""selectors => selectors.map(selector => {
+        const {x, y, width, height} = document.querySelector(selector).getBoundingClientRect();
+        return {x, y, width, height};
+    })""", selectors)
+
+
 def wait_for_error(page):
     page.wait_for_selector("#error:not([hidden])")
     return page.inner_text("#error")
@@ -104,7 +112,7 @@ def test_the_photo_is_large_with_the_networks_square_in_it_and_grad_cam_over_tha
     page = open_page(client, width=width)
     page.set_input_files("#file", tmp_path / "red.png")
     wait_for_result(page)
-    photo, square, map_ = (page.locator(name).bounding_box() for name in ("#view", "#seen", "#cam"))
+    photo, square, map_ = boxes(page, "#view", "#seen", "#cam")
     assert photo["width"] / photo["height"] == pytest.approx(size[0] / size[1], rel=0.01)
     assert max(photo["width"], photo["height"]) > (500 if width > 1000 else 340)
     shorter = min(photo["width"], photo["height"]) * 28 / 32  # the center crop of the network's 32 pixels
@@ -184,7 +192,8 @@ def test_an_image_that_browsers_cannot_show_is_shown_as_network_input(open_page,
     page.locator("#view[src^='data:image/png']").wait_for()
     assert page.inner_text("#input-text").startswith("This browser cannot show the file")
     page.wait_for_function("document.getElementById('frame').style.getPropertyValue('--aspect') === '1'")
-    assert page.locator("#seen").bounding_box() == page.locator("#view").bounding_box()
+    square, photo = boxes(page, "#seen", "#view")
+    assert square == photo
 
 
 # --- Inputs -----------------------------------------------------------------------------------------------------------
