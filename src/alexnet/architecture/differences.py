@@ -54,7 +54,7 @@ SOURCES: dict[str, dict[str, str]] = {
                  "norm": "caffe, lrn_layer.cpp", "else": "bvlc_reference_caffenet/train_val.prototxt"},
     "torchvision": {"recipe": "torchvision, references/classification",
                     "views": "torchvision, references/classification",
-                    "input": "torchvision, AlexNet_Weights", "else": "torchvision, models/alexnet.py; owt"},
+                    "input": "torchvision, AlexNet_Weights", "else": "torchvision, models/alexnet.py"},
     "one-gpu": {"towers": "§3.5, one GPU", "else": "paper"},
     "paper-bn": {"input": "this project", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models",
                  "initialization": "this project", "else": "paper"},

@@ -84,7 +84,9 @@ _TORCHVISION_CONV = (
     Conv(256, 3, padding=1, post_ops="act pool"),
 )
 
-#: torchvision's alexnet: the one-GPU network of owt. Mean and scale are ImageNet's, on 0..255.
+#: torchvision's alexnet: the widths of owt's code for one GPU (akrizhevsky/cuda-convnet2, layers-imagenet-1gpu.cfg).
+#: Padding 2 in conv1, no response normalization and dropout on inputs are torchvision's: that code has padding 0 and
+#: the ceiling, cmrnorm after conv1 and conv2, and dropout on outputs. Mean and scale are ImageNet's, on 0..255.
 TORCHVISION = Arch(
     "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_on_inputs=True, initialization="fan-in",
     input=InputSpec(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375)), state_keys="torchvision")
