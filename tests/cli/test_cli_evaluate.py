@@ -65,6 +65,16 @@ def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
     assert table[0]["class"] == best["name"]
     assert float(table[0]["probability"]) == pytest.approx(best["probability"], abs=1e-6)
     assert best["name"] in text
+    assert table[0]["sure"] == "", "the network is not calibrated"
+
+
+def test_the_table_of_predict_says_where_a_calibrated_network_is_not_sure(class_folders, capsys):
+    """The pretrained network, on images of 32 pixels that show none of its classes."""
+    assert alexnet("predict", class_folders / "val", "--top", 1, "--csv") == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(table) == 44
+    assert {(row["sure"], float(row["probability"]) >= 0.5) for row in table} <= {("yes", True), ("no", False)}
+    assert "no" in {row["sure"] for row in table}
 
 
 def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, capsys):

@@ -176,7 +176,8 @@ def test_many_images_each_with_its_result(open_page, client, file, tmp_path):
     with page.expect_download() as download:
         page.locator("#csv").click()
     rows = download.value.path().read_bytes().decode().split("\r\n")
-    assert rows[0] == "image,rank,class,probability"
+    assert rows[0] == "image,rank,class,probability,sure"
+    assert {row.rsplit(",", 1)[1] for row in rows[1:-1]} == {""}, "the network is not calibrated"
     assert [row.split(",")[:2] for row in rows[1:-1]] == [
         [name, str(rank)] for name in ("stripes.png", "other.png") for rank in (1, 2, 3, 4)]
     page.locator("#batch-list button").nth(1).click()

@@ -182,7 +182,9 @@ def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> st
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:
+    sure = {True: "yes", False: "no", None: ""}
     writer = csv.writer(sys.stdout)
-    writer.writerow(["image", "rank", "class", "probability"])
-    writer.writerows([csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}"]
-                     for row in rows for rank, guess in enumerate(row["classes"], 1))
+    writer.writerow(["image", "rank", "class", "probability", "sure"])
+    writer.writerows(
+        [csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}", sure[row["sure"]]]
+        for row in rows for rank, guess in enumerate(row["classes"], 1))

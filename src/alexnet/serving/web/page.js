@@ -189,10 +189,11 @@ function showBatch() {
   // An apostrophe before what a spreadsheet would run as a formula, as in _runtime/csv_cells.py.
   const safe = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${safe(text).replaceAll('"', '""')}"` : safe(text));
-  const rows = images.flatMap(({ name: fileName, classes = [] }) => classes.map(({ name, probability }, index) =>
-    [quoted(fileName), index + 1, quoted(name), probability.toFixed(6)].join()));
+  const isSure = (sure) => (sure === true ? "yes" : sure === false ? "no" : "");
+  const rows = images.flatMap(({ name: fileName, classes = [], sure }) => classes.map(({ name, probability }, index) =>
+    [quoted(fileName), index + 1, quoted(name), probability.toFixed(6), isSure(sure)].join()));
   URL.revokeObjectURL(element("csv").href);
-  element("csv").href = URL.createObjectURL(new Blob([["image,rank,class,probability", ...rows, ""].join("\r\n")],
+  element("csv").href = URL.createObjectURL(new Blob([["image,rank,class,probability,sure", ...rows, ""].join("\r\n")],
     { type: "text/csv" }));
 }
 
