@@ -39,7 +39,7 @@ import numpy as np
 model = load(Path(sys.argv[1]))
 explain_image(model, np.zeros((model.preprocess.spec.side,) * 2 + (3,), np.uint8))
 owner = metadata.packages_distributions()
-used = {name.lower() for module in sys.modules for name in owner.get(module, ())}
+used = {name.lower() for module, loaded in sys.modules.items() if loaded for name in owner.get(module, ())}
 installed, queue = set(), ["alexnet[serve]"]
 while queue:
     name, _, extra = queue.pop().partition("[")
