@@ -83,7 +83,7 @@ def main(steps: int = 100) -> dict[str, Reports]:
 
 
 def print_derivatives() -> None:
-    """The derivative of one unit, and of the seven layers of the paper that have one."""
+    """The derivative of one unit, and the product over the paper's seven activation layers."""
     print("1. The derivative of each activation function at x: a layer multiplies the gradient by it.\n")
     print("       x    sigmoid     tanh   ReLU")
     for x in (0.0, 1.0, 2.0, 5.0):

@@ -50,7 +50,7 @@ def test_the_file_has_no_outputs_no_machine_paths_and_short_cells(path):
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
-    assert not re.search(r"/home/|/tmp/|/root/|/work/|/Users/|[A-Z]:\\\\", path.read_text())
+    assert not re.search(r"""(?<![\w.:/<])/[A-Za-z]\w*/|[A-Z]:\\\\""", path.read_text()), "an absolute path"
     assert max(source.count("\n") for source in cells(path, "code")) < 50
     first = cells(path, "code")[0].splitlines()
     assert all(line.startswith("#") for line in first)  # installs nothing, unless the reader wants it
