@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from alexnet.data import packing
-from alexnet.inference import features, predictor
+from alexnet.inference import classifier, features
 from command_line import alexnet
 
 
@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     jobs = json.loads((folder / "jobs.json").read_text())
     torch.set_num_threads(1)
     packing.pack_with_bar = partial(packing.pack_with_bar, shard_images=16)
-    features.BATCH_SIZE = predictor.BATCH_SIZE = 16
+    features.BATCH_SIZE = classifier.BATCH_SIZE = 16
     rank = int(os.environ.get("RANK", "0"))
     os.chdir(folder)
     for number, job in enumerate(jobs):

@@ -78,7 +78,7 @@ class Trainer:
     def parts(self, name: str) -> list[Path]:
         """The files that a checkpoint is made of, its head among them."""
         folder = self.folder / name
-        named = checkpoint._read_head(folder / checkpoint.HEAD)["files"]
+        named = checkpoint.read_head(folder / checkpoint.HEAD)["files"]
         roles = ("weights", "velocity") if name == "last" else ("weights",)
         return [folder / checkpoint.HEAD, *(folder / named[role]["file"] for role in roles)]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.models.formats.open_weights import runs_of_series
+from alexnet.models.formats.recognize import runs_of_series
 from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 

@@ -8,7 +8,8 @@ from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
-from alexnet.data.preprocessing import Preprocess, central_window
+from alexnet.data.center_crop import central_window
+from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 
 SPEC = InputSpec(side=20, crop=12)

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from alexnet.cli.render_check import _suspects
+from alexnet.inference.classifier import probability_text
 from alexnet.inference.data_check import _label_findings
 from alexnet.inference.label_check import LabelCheck, Suspect
-from alexnet.inference.predictor import probability_text
 
 
 @pytest.mark.parametrize(("probability", "text", "tenths"), [

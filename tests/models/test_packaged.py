@@ -14,8 +14,9 @@ from alexnet.errors import UserError
 from alexnet.models import checkpoint, packaged
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.open_weights import is_weights, open_weights
+from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.packaged_weights import add_measured, dequantize, quantize, read_packaged, write_packaged
+from alexnet.models.formats.recognize import is_weights
 from alexnet.models.known_weights import OTHERS, class_names, known_weights, named
 from alexnet.models.seen import SeenImages
 

@@ -19,7 +19,7 @@ import alexnet
 import peers
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.data.imagenet_classes import CLASSES, NAMES, WNIDS
-from alexnet.models import checkpoint
+from alexnet.models import checkpoint, known_weights
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
 from alexnet.models.formats.open_weights import open_weights
@@ -203,7 +203,7 @@ def publish(network, folder, monkeypatch) -> Path:
     path = write(network.state_dict(), folder / "unnamed")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path = path.rename(folder / f"alexnet-owt-{digest[:8]}.pth")
-    monkeypatch.setattr(torchvision, "OFFICIAL", (path.name, "alexnet-owt-00000000.pth"))
+    monkeypatch.setattr(known_weights, "OFFICIAL", (path.name, "alexnet-owt-00000000.pth"))
     return path
 
 

@@ -10,7 +10,8 @@ from markupsafe import escape
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.presets import arch
 from alexnet.data.sources import embedded
-from alexnet.inference.predictor import Prediction, model_from_checkpoint
+from alexnet.inference.classifier import Prediction
+from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import demo

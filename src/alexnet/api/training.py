@@ -232,7 +232,8 @@ def _run(request: TrainRequest, device: str, progress: bool) -> None:
 def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
     from alexnet.data.folds import folded, parse_fold
-    from alexnet.models.formats.open_weights import official_name, open_weights
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.known_weights import official_name
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar

@@ -86,8 +86,8 @@ def compare(
 
 def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
     """The runs, and the data if the last path is no run."""
-    from alexnet.models.checkpoint import require_single_run
-    from alexnet.models.formats.open_weights import is_weights
+    from alexnet.models.checkpoint_files import require_single_run
+    from alexnet.models.formats.recognize import is_weights
 
     for path in paths:  # the folder of several runs would be taken for data
         require_single_run(Path(path))

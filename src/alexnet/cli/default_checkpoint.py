@@ -81,7 +81,7 @@ def split_images(command: str, paths: Sequence[str], options: str = "") -> tuple
 
 def means_run(argument: str) -> bool:
     """Whether an argument means weights, or is the folder of a run or of several runs."""
-    from alexnet.models.formats.open_weights import is_weights, runs_of_series
+    from alexnet.models.formats.recognize import is_weights, runs_of_series
 
     path = Path(argument)
     return is_weights(argument) or any((path / name).exists() for name in _RUN_FILES) or bool(runs_of_series(path))
@@ -97,7 +97,7 @@ def means_checkpoint(argument: str) -> bool:
     from alexnet.data.image_tree import file_extension, gather_images
     from alexnet.data.tree import FolderTree
     from alexnet.data.url_images import is_url
-    from alexnet.models.formats.state_dict import TORCH_SUFFIXES
+    from alexnet.models.formats.recognize import TORCH_SUFFIXES
 
     path, ending = Path(argument), file_extension(argument)
     if means_run(argument):

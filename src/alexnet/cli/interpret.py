@@ -196,7 +196,7 @@ def attribute(
 
 
 def _draw_attribution(found: Attribution, out: Path) -> Path:
-    from alexnet.inference.predictor import probability_text
+    from alexnet.inference.classifier import probability_text
     from alexnet.reproduce.figures.attribution_maps import attribution_figure
     from alexnet.reproduce.figures.style import save_figure
 
@@ -208,7 +208,7 @@ def _draw_attribution(found: Attribution, out: Path) -> Path:
 
 
 def _print_attribution(path: Path, found: Attribution, figure: Path) -> None:
-    from alexnet.inference.predictor import probability_text
+    from alexnet.inference.classifier import probability_text
 
     row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
     print(f"{path}: {found.label}, {probability_text(found.probability, tenths=True)}")

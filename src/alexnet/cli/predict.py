@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from cyclopts import Parameter
@@ -22,7 +25,7 @@ from alexnet.errors import require
 if TYPE_CHECKING:
     from alexnet._runtime.ranks import Ranks
     from alexnet.data.remarks import Kind
-    from alexnet.inference.predictor import Model
+    from alexnet.inference.classifier import Classifier
 
 
 class PredictedClass(TypedDict):
@@ -36,7 +39,7 @@ class PredictedImage(TypedDict):
     image: str
     classes: list[PredictedClass]
     sure: bool | None
-    """`Model.is_sure`; null if the network is not calibrated."""
+    """`Classifier.is_sure`; null if the network is not calibrated."""
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
@@ -59,23 +62,17 @@ def predict(
     """
     set_openmp_defaults()
 
-    from alexnet._runtime.devices import choose_device
-    from alexnet.inference.predictor import load
     from alexnet.models.packaged import shown_name
-    from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
     tables = [path for path in paths if csv_ and path.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
     checkpoint, images = split_images("predict", paths)
-    with shared_job(choose_device(device)) as group:
-        model = group.local_rank0_first(lambda: load(checkpoint, str(group.device), fast, class_names(classes)))
+    with _job(checkpoint, images, top, views, device, fast, classes) as (model, files, ranks):
         for note in model.notes:
             say(f"note: {note}")
-        files = group.from_rank0(lambda: _files(images))
-        require_same_job(group, [model], {"--top, --views or --fast": [top, views, fast]})
-        rows, unreadable = _predict_files(model, files, top, int(views), allow_private, group)
-    if not group.first:
+        rows, unreadable = _predict_files(model, files, top, int(views), allow_private, ranks)
+    if ranks.rank > 0:
         return
     if json_:
         print(json.dumps(rows, indent=2))
@@ -87,6 +84,32 @@ def predict(
         say(f"note: {_not_sure_text(not_sure, len(rows), len(model.classes), shown_name(checkpoint))}")
     if unreadable:
         sys.exit(2)
+
+
+@contextmanager
+def _job(
+    checkpoint: str, images: Sequence[str], top: int, views: Views, device: str, fast: bool, classes: Path | None,
+) -> Iterator[tuple[Classifier, list[str], Ranks]]:
+    """The network, the files, and the processes that share them; without torch where that is faster."""
+    files = None
+    if device in ("auto", "cpu") and views == "1" and not fast and classes is None and "RANK" not in os.environ:
+        from alexnet._runtime.ranks import OneProcess
+        from alexnet.inference.quick_start import load_quickly
+
+        files = _files(images)
+        if quick := load_quickly(checkpoint, len(files)):
+            yield quick, files, OneProcess()
+            return
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.inference.predictor import load
+    from alexnet.training.parallel.shared_job import require_same_job, shared_job
+
+    with shared_job(choose_device(device)) as group:
+        model = group.local_rank0_first(lambda: load(checkpoint, str(group.device), fast, class_names(classes)))
+        files = group.from_rank0(lambda: _files(images)) if files is None else files
+        require_same_job(group, [model], {"--top, --views or --fast": [top, views, fast]})
+        yield model, files, group
 
 
 def _files(images: Sequence[str]) -> list[str]:
@@ -119,14 +142,14 @@ class _Predicted:
 
 
 def _predict_files(
-    model: Model, files: Sequence[str], top: int, views: int, allow_private: bool, ranks: Ranks,
+    model: Classifier, files: Sequence[str], top: int, views: int, allow_private: bool, ranks: Ranks,
 ) -> tuple[list[PredictedImage], int]:
     """The rows of all readable images, and how many are not readable: these are reported on standard error.
 
     Ranks share whole batches, so that each image is predicted beside the same others as in one process.
     """
     from alexnet.data.remarks import add_remarks, remark_findings
-    from alexnet.inference.predictor import BATCH_SIZE
+    from alexnet.inference.classifier import BATCH_SIZE
 
     batches = [files[begin : begin + BATCH_SIZE] for begin in range(0, len(files), BATCH_SIZE)]
     own = (_predict_batch(model, batch, top, views, allow_private) for batch in batches[ranks.rank :: ranks.size])
@@ -144,7 +167,7 @@ def _predict_files(
     return rows, unreadable
 
 
-def _predict_batch(model: Model, files: Sequence[str], top: int, views: int, allow_private: bool) -> _Predicted:
+def _predict_batch(model: Classifier, files: Sequence[str], top: int, views: int, allow_private: bool) -> _Predicted:
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
 
@@ -164,7 +187,7 @@ def _predict_batch(model: Model, files: Sequence[str], top: int, views: int, all
 
 
 def _print_bars(rows: Sequence[PredictedImage]) -> None:
-    from alexnet.inference.predictor import probability_text
+    from alexnet.inference.classifier import probability_text
 
     for row in rows:
         print(row["image"])

@@ -49,7 +49,7 @@ def _findings(check: DataCheck) -> Iterator[str]:
 def _suspects(check: DataCheck) -> Iterator[str]:
     if check.labels is None:
         return
-    from alexnet.inference.predictor import probability_text  # imports torch, as the check of labels has
+    from alexnet.inference.classifier import probability_text  # imports NumPy
 
     shown = check.labels.suspects[:SUSPECTS_SHOWN]
     if shown:

@@ -64,7 +64,8 @@ def _read_weights(
     from alexnet.models.formats.open_weights import is_state_dict, open_weights, read_state_dict
     from alexnet.models.formats.state_dict import rename_classes
     from alexnet.models.formats.tensorflow_npy import read_npy
-    from alexnet.models.formats.torchvision import fetch_torchvision, official_name
+    from alexnet.models.formats.torchvision import fetch_torchvision
+    from alexnet.models.known_weights import official_name
 
     path = Path(file)
     require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is none",

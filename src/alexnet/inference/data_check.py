@@ -149,7 +149,7 @@ def _check_labels(
     from alexnet.data.open import open_or_stream
     from alexnet.inference.label_check import check_labels
     from alexnet.inference.predictor import load
-    from alexnet.models.formats.open_weights import runs_of_series
+    from alexnet.models.formats.recognize import runs_of_series
 
     paths: list[str | Path] = []
     for run in runs:
@@ -165,7 +165,7 @@ def _check_labels(
 def _label_findings(labels: LabelCheck) -> list[Finding]:
     if not labels.suspects:
         return []
-    from alexnet.inference.predictor import probability_text
+    from alexnet.inference.classifier import probability_text
 
     first, count = labels.suspects[0], len(labels.suspects)
     if labels.weak:

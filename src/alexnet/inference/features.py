@@ -23,7 +23,8 @@ from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.data.class_names import printable, valid_utf8
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
-from alexnet.inference.predictor import BATCH_SIZE, Model
+from alexnet.inference.classifier import BATCH_SIZE
+from alexnet.inference.predictor import Model
 
 Features = NDArray[np.float32]
 

@@ -1,13 +1,12 @@
-"""Inference with a trained network: class predictions, the 50% from which it is sure, and features of images.
+"""Inference with a trained network in torch: class predictions and features of images.
 
 `load` gives a `Model`: network, preprocessing and classes together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,9 @@ from torch import Tensor, nn
 
 from alexnet._runtime.devices import choose_device
 from alexnet.architecture.spec import Arch
-from alexnet.data import images as image_files
-from alexnet.data.images import BadImage
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remarks import Kind
-from alexnet.errors import UserError, did_you_mean, require
+from alexnet.errors import UserError, did_you_mean
+from alexnet.inference.classifier import Classifier, ImageInput
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
@@ -31,42 +28,9 @@ from alexnet.models.packaged import default_weights
 from alexnet.models.quantized import FastNetwork
 from alexnet.models.seen import SeenImages
 
-BATCH_SIZE = 64
-"""Batch size: views in a forward pass."""
-
-SURE_FROM = 0.5
-"""Probability of the likeliest class from which a calibrated network is right at least as often as wrong."""
-
-ImageInput = str | Path | bytes | NDArray[np.uint8]
-"""An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class and its probability."""
-
-    name: str
-    probability: float
-
-
-def probability_text(probability: float, *, tenths: bool = False) -> str:
-    """In percent, with a decimal where it says something: "81%", "4.2%", "99.3%". The pages' scripts do the same.
-
-    What only rounds to certainty is not called that: below 0.05% it is "<0.1%", and from 99.95% ">99.9%".
-
-    Args:
-        probability: 0..1.
-        tenths: with one decimal everywhere, for columns.
-    """
-    if 0 < probability < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= probability < 1:
-        return ">99.9%"
-    return f"{probability:.1%}" if tenths or probability < 0.1 or probability >= 0.99 else f"{probability:.0%}"
-
 
 @dataclass
-class Model:
+class Model(Classifier):
     """A trained network with its preprocessing and classes."""
 
     network: AlexNet
@@ -89,40 +53,23 @@ class Model:
         """The network that makes the predictions: `fast`, if there is one, else `network`."""
         return self.fast or self.network
 
-    def predict(
-        self, images: ImageInput | Iterable[ImageInput], *, top: int = 5, views: int = 1,
-    ) -> list[list[Prediction]]:
-        """Predict the likeliest classes of each image, best first.
+    @property
+    def side(self) -> int:
+        return self.preprocess.spec.side
 
-        Args:
-            images: one image or many.
-            top: number of classes.
-            views: 1 (the center crop) or 10 (§4.1).
+    @property
+    def is_calibrated(self) -> bool:
+        return self.network.temperature != 1.0
 
-        Raises:
-            BadImage: an image cannot be decoded; the error names it.
-            UserError: `top` or `views` is out of range.
-        """
-        require(top >= 1, f"top {top} must be at least 1")
-        predictions: list[list[Prediction]] = []
-        for pixels_NHWC in self._batches(images, max(1, BATCH_SIZE // max(1, views))):
-            with torch.inference_mode():
-                outputs_NK = probabilities([(self.inference_network, self.preprocess)], pixels_NHWC, views)
-            best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
-            predictions += [
-                [Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
-                for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-        return predictions
+    def probabilities(self, pixels_NHWC: NDArray[np.uint8], views: int = 1) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            outputs_NK = probabilities(
+                [(self.inference_network, self.preprocess)], self._on_device(pixels_NHWC), views)
+        return outputs_NK.cpu().numpy()
 
-    def is_sure(self, probability: float) -> bool | None:
-        """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
-
-        Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
-
-        Args:
-            probability: of the likeliest class.
-        """
-        return None if self.network.temperature == 1.0 else probability >= SURE_FROM
+    def _on_device(self, pixels_NHWC: NDArray[np.uint8]) -> Tensor:
+        """Stored images on the network's device."""
+        return torch.from_numpy(pixels_NHWC).to(self.preprocess.mean_HWC.device)
 
     @property
     def feature_layer(self) -> str:
@@ -143,68 +90,20 @@ class Model:
         layer = layer or self.feature_layer
         outputs: list[Tensor] = []
         with captured_outputs(self.network, [layer]) as captured, torch.inference_mode():
-            for pixels_NHWC in self._batches(images):
-                self.network(self.preprocess(pixels_NHWC))
+            for pixels_NHWC in self.stored_batches(images):
+                self.network(self.preprocess(self._on_device(pixels_NHWC)))
                 outputs.append(captured[layer])
         return torch.cat(outputs)
 
     def views(self, images: ImageInput | Iterable[ImageInput]) -> Tensor:
         """Preprocess the center crop of each image: the network's input, float [N, 3, crop, crop]."""
-        return torch.cat([self.preprocess(pixels_NHWC) for pixels_NHWC in self._batches(images)])
+        return torch.cat([self.preprocess(self._on_device(batch_NHWC)) for batch_NHWC in self.stored_batches(images)])
 
     def class_index(self, label: str) -> int:
         """The index of a class. Raises UserError, with the closest name, if the network has no such class."""
         if label not in self.classes:
             raise UserError(f"the network has no class {label[:100]!r}", did_you_mean(label[:100], self.classes))
         return self.classes.index(label)
-
-    def pixels(self, image: ImageInput, name: str = "image", remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
-        """Decode an image, rescale and crop it as the training images were (§2): uint8 [side, side, 3].
-
-        Args:
-            image: one image.
-            name: what to call encoded bytes in an error.
-            remarks: what a user should know of the image is added to this set (data/remarks.py).
-
-        Raises:
-            BadImage: the image cannot be decoded.
-            UserError: it is of another type, or an array of another shape or type.
-        """
-        if isinstance(image, bytes):
-            pixels_HWC = image_files.decode(image, name, remarks=remarks)
-        elif isinstance(image, np.ndarray):
-            pixels_HWC = image
-        elif isinstance(image, str | Path):
-            pixels_HWC = _read(Path(image), remarks)
-        else:
-            raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
-                            "convert it with numpy.array(image)")
-        shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
-        require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
-                f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
-        return image_files.square(pixels_HWC, self.preprocess.spec.side)
-
-    def _batches(self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE) -> Iterator[Tensor]:
-        """Stored images on the network's device: uint8 [N, side, side, 3], N up to `size`; one empty batch of none."""
-        if isinstance(images, str | Path | bytes | np.ndarray) or not isinstance(images, Iterable):
-            images = [images]
-        side, remaining = self.preprocess.spec.side, iter(images)
-        batch = list(islice(remaining, size))
-        while True:
-            pixels_NHWC = np.array([self.pixels(image) for image in batch], np.uint8).reshape(-1, side, side, 3)
-            yield torch.from_numpy(pixels_NHWC).to(self.preprocess.mean_HWC.device)
-            if not (batch := list(islice(remaining, size))):
-                return
-
-
-def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
-    try:
-        return image_files.read(path, remarks)
-    except (OSError, ValueError) as error:  # a ValueError of a name that contains a NUL character
-        if isinstance(error, UserError):
-            raise
-        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadImage(f"{path} cannot be read: {reason}", "check the name, and who may read the file") from error
 
 
 def load(

@@ -20,9 +20,10 @@ from torch import Tensor
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.data.preprocessing import central_window
+from alexnet.data.center_crop import central_window
 from alexnet.errors import UserError, did_you_mean
-from alexnet.inference.predictor import BATCH_SIZE, ImageInput, Model
+from alexnet.inference.classifier import BATCH_SIZE, ImageInput
+from alexnet.inference.predictor import Model
 from alexnet.models.hooks import uncompiled
 
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
+from alexnet.data.center_crop import central_window
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedSplit
-from alexnet.data.preprocessing import central_window
 from alexnet.errors import require
-from alexnet.inference.predictor import BATCH_SIZE, Model
+from alexnet.inference.classifier import BATCH_SIZE
+from alexnet.inference.predictor import Model
 
 DEFAULT_UNITS = 12
 """Units of a layer that are taken if none are named, evenly spaced."""

@@ -21,32 +21,33 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
-from alexnet._runtime.local_files import require_no_url
-from alexnet.architecture.overrides import Json, from_json, to_json
+from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint_files import (
+    FORMAT,
+    HEAD,
+    OTHER_CHECKPOINT,
+    PREVIOUS_HEAD,
+    DamagedCheckpointError,
+    Head,
+    TensorFile,
+    locate,
+    read_head,
+    read_verified,
+)
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
-from alexnet.models.provenance import Provenance, WeightsDescription
+from alexnet.models.provenance import Provenance, WeightsDescription, notes_on_weights
 from alexnet.models.seen import SeenImages
-
-FORMAT = 5
-HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
-
-_REMEDY = "use the run's other checkpoint (best/ or last/)"
-
-
-class DamagedCheckpointError(UserError):
-    """A file of a checkpoint is missing, or its checksum is wrong."""
 
 
 @dataclass
@@ -95,10 +96,8 @@ class Checkpoint:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the weights before trusting a result: what was assumed, and what is unknown."""
-        unnamed = (f"the weights have no class names, so their {len(self.classes):,} outputs are called output 0 to "
-                   f"output {len(self.classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
-        return (*self.provenance.get("assumed", ()), *(() if self.class_names_known else unnamed))
+        """As `provenance.notes_on_weights`."""
+        return notes_on_weights(self.provenance, self.classes, self.class_names_known)
 
     def describe(self) -> WeightsDescription:
         """Say which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
@@ -117,30 +116,6 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class _TensorFile(TypedDict):
-    file: str
-    bytes: int
-    sha256: str
-
-
-class _Head(TypedDict):
-    """checkpoint.json, without the SHA-256 of itself that the file also has."""
-
-    format: int
-    arch: Json
-    classes: list[str]
-    class_names_known: bool
-    recipe: Json
-    training: StateJson
-    errors: ErrorsJson
-    provenance: Provenance
-    calibration: CalibrationJson
-    trained_on_unknown: list[str]
-    """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
-    files: dict[str, _TensorFile]
-    versions: dict[str, str]
-
-
 # --- Save -------------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +129,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     step = checkpoint.training.get("step", 0)
-    files: dict[str, _TensorFile] = {}
+    files: dict[str, TensorFile] = {}
     written: list[Path] = []
     try:
         roles = {"weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC},
@@ -179,7 +154,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     _delete_unnamed(folder, [*folder.glob("*.safetensors"), *folder.glob("*.new")])
 
 
-def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
+def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> TensorFile:
     """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
     data = safetensors.torch.save(seen.to_tensors())
     digest = hashlib.sha256(data).hexdigest()
@@ -190,8 +165,8 @@ def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFi
     return {"file": path.name, "bytes": len(data), "sha256": digest}
 
 
-def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
-    head: _Head = {
+def _head_bytes(checkpoint: Checkpoint, files: dict[str, TensorFile]) -> bytes:
+    head: Head = {
         "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
         "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
@@ -206,7 +181,7 @@ def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
 def _keep_previous(folder: Path, step: int) -> None:
     """Copy the current head to `PREVIOUS_HEAD`, unless it is damaged or is not of an earlier step."""
     with suppress(UserError):
-        if int(_read_head(folder / HEAD)["training"].get("step", 0)) < step:
+        if int(read_head(folder / HEAD)["training"].get("step", 0)) < step:
             replace_durably(folder / PREVIOUS_HEAD, (folder / HEAD).read_bytes())
 
 
@@ -231,36 +206,6 @@ def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
 
 
 # --- Load -------------------------------------------------------------------------------------------------------------
-
-
-def locate(path: Path) -> Path:
-    """Find the checkpoint's folder: `path` itself, or a run's `best`, else its `last`.
-
-    Raises:
-        UserError: there is none.
-    """
-    for candidate in (path, path / "best", path / "last"):
-        if (candidate / HEAD).is_file():
-            return candidate
-    if path.name == HEAD and path.is_file():
-        return path.parent
-    require_no_url(path, "checkpoints")
-    require_single_run(path)
-    raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
-                    f"give a run's folder or its best/ or last/, which hold a {HEAD}")
-
-
-def require_single_run(path: Path) -> None:
-    """Raise UserError, which names the runs, for a folder of several runs such as that of `train --folds`."""
-    runs = sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
-    if not runs:
-        return
-    series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
-    kinds = {run.name.rpartition("-")[0] for run in runs}
-    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
-    raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
-                    f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
-                    f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
 
 
 def load(path: Path, *, with_velocity: bool = False, fall_back: bool = True) -> Checkpoint:
@@ -300,7 +245,7 @@ def load(path: Path, *, with_velocity: bool = False, fall_back: bool = True) -> 
 
 def _read(path: Path, with_velocity: bool) -> Checkpoint:
     """The checkpoint of one head."""
-    head = _read_head(path)
+    head = read_head(path)
     try:
         weights = _read_tensors(path.parent, head["files"]["weights"])
         return Checkpoint(
@@ -315,15 +260,15 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
             path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
-        raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
+        raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", OTHER_CHECKPOINT) from error
 
 
 def read_calibration(folder: Path) -> CalibrationJson:
     """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
-    return calibration_from_json(_read_head(folder / HEAD)["calibration"])
+    return calibration_from_json(read_head(folder / HEAD)["calibration"])
 
 
-def _read_seen(folder: Path, head: _Head) -> SeenImages:
+def _read_seen(folder: Path, head: Head) -> SeenImages:
     """The seen images; not recorded, with a warning, if their file is damaged, which both heads may share."""
     try:
         tensors = _read_tensors(folder, head["files"]["seen"])
@@ -333,30 +278,9 @@ def _read_seen(folder: Path, head: _Head) -> SeenImages:
     return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
 
 
-def _read_head(path: Path) -> _Head:
-    damaged = DamagedCheckpointError(f"{path} is damaged", _REMEDY)
-    try:
-        head = json.loads(path.read_bytes())
-        digest, version = head.pop("sha256"), int(head["format"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise damaged from error
-    if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
-        raise damaged
-    if version != FORMAT:
-        raise UserError(f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
-                        "upgrade alexnet" if version > FORMAT else "load it with the version that wrote it")
-    return head
-
-
-def _read_tensors(folder: Path, entry: _TensorFile) -> dict[str, Tensor]:
-    path = folder / Path(entry["file"]).name
-    if not path.is_file():
-        raise DamagedCheckpointError(f"{path} is missing from the checkpoint", _REMEDY)
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise DamagedCheckpointError(
-            f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs", _REMEDY)
+def _read_tensors(folder: Path, entry: TensorFile) -> dict[str, Tensor]:
+    data, name = read_verified(folder, entry), Path(entry["file"]).name
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # more kinds than SafetensorError: the checksum is right, so the file was written so
-        raise DamagedCheckpointError(f"{path} is no safetensors file", _REMEDY) from error
+        raise DamagedCheckpointError(f"{folder / name} is no safetensors file", OTHER_CHECKPOINT) from error

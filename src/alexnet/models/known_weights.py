@@ -90,6 +90,17 @@ CAFFENET = KnownWeights(
 
 OTHERS = (TORCHVISION, TORCHVISION_2017, CAFFE, CAFFENET)
 
+OFFICIAL = tuple(known.address.removeprefix(TORCHVISION_ADDRESS) for known in (TORCHVISION, TORCHVISION_2017))
+"""torchvision's two files. Each name ends in the first eight digits of the file's SHA-256."""
+
+
+def official_name(name: str) -> str | None:
+    """torchvision's file that a name means: `torchvision`, or one of `OFFICIAL` with or without its ending; else None.
+    """
+    if name == "torchvision":
+        return OFFICIAL[0]
+    return next((file for file in OFFICIAL if name in (file, file.removesuffix(".pth"))), None)
+
 
 def packaged_weights() -> list[KnownWeights]:
     """The pretrained networks in this installation: one, or none."""

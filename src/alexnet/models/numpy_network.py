@@ -1,8 +1,8 @@
 """AlexNet in NumPy: the forward pass of any `Arch` in evaluation mode, one function for each kind of layer.
 
 The shortest way to read how the network computes. `alexnet predict` runs it on a few images (inference/quick_start.py),
-because importing torch takes longer than the whole network does. `models/alexnet.py` is the same network in torch, which
-is trained; the tests compare the two.
+because importing torch takes longer than the network does. `models/alexnet.py` is the same network in torch, which is
+trained; the tests compare the two.
 
 Shapes: N images; C maps (channels) that a layer reads, O that it writes; H rows, W columns of its input, P rows, Q
 columns of its output; U rows, V columns of a kernel; D inputs of a fully connected layer; K classes; T towers. The
@@ -97,13 +97,13 @@ def convolve(
         groups: each group of O / groups filters reads its own C / groups maps, as on two GPUs (§3.2).
         rounding: ceil (code2012): zeros at the right and bottom complete the last step.
     """
-    count, channels, *sides = maps_NCHW.shape
-    rows, columns = (output_size(side, conv.effective_kernel, conv.stride, conv.padding, rounding) for side in sides)
-    margins = [(conv.padding, max(conv.padding, (steps - 1) * conv.stride + conv.effective_kernel - side - conv.padding))
+    count, sides, kernel, stride = len(maps_NCHW), maps_NCHW.shape[2:], conv.effective_kernel, conv.stride
+    rows, columns = (output_size(side, kernel, stride, conv.padding, rounding) for side in sides)
+    margins = [(conv.padding, max(conv.padding, (steps - 1) * stride + kernel - side - conv.padding))
                for side, steps in zip(sides, (rows, columns), strict=True)]
     padded_NCHW = np.pad(maps_NCHW, ((0, 0), (0, 0), *margins))
-    windows_NCPQUV = sliding_window_view(padded_NCHW, (conv.effective_kernel,) * 2, axis=(2, 3))[
-        :, :, :conv.stride * rows:conv.stride, :conv.stride * columns:conv.stride, ::conv.dilation, ::conv.dilation]
+    windows_NCPQUV = sliding_window_view(padded_NCHW, (kernel, kernel), axis=(2, 3))[
+        :, :, :stride * rows:stride, :stride * columns:stride, ::conv.dilation, ::conv.dilation]
     patches = windows_NCPQUV.transpose(0, 1, 4, 5, 2, 3).reshape(count, groups, -1, rows * columns)
     filters = weight.reshape(groups, len(weight) // groups, -1)
     return (filters @ patches).reshape(count, len(weight), rows, columns) + bias[:, None, None]
@@ -120,7 +120,8 @@ def activate(values: Array, function: Activation) -> Array:
         return np.maximum(values, 0)
     if function == "tanh":
         return np.tanh(values)
-    return (1 + np.tanh(values / 2)) / 2  # the sigmoid 1 / (1 + exp(-x)), whose exponential could overflow
+    half = np.float32(0.5)
+    return half + half * np.tanh(half * values)  # the sigmoid 1 / (1 + exp(-x)), whose exponential could overflow
 
 
 def max_pool(maps_NCHW: Array, kernel: int, stride: int, rounding: Rounding) -> Array:
@@ -155,9 +156,9 @@ def _windows(
 
 
 def adaptive_average_pool(maps_NCHW: Array, side: int) -> Array:
-    """Means of side x side windows that cover the map: window i has the rows floor(i H / side) to ceil((i + 1) H / side).
+    """Means of side x side windows that cover a map. Window i has the rows floor(i H / side) to ceil((i + 1) H / side).
 
-    torchvision has it between the convolutions and fc6.
+    torchvision's network has this layer between the convolutions and fc6.
     """
     for axis in (2, 3):
         length = maps_NCHW.shape[axis]
@@ -184,7 +185,7 @@ def map_norm(maps_NCHW: Array, lrn: MapLRN) -> Array:
     """Response normalization within a map (cuda-convnet's rnorm): as above, with the mean of a^2 over a window."""
     edge = (lrn.side // 2, lrn.side // 2)
     squares = np.pad(np.square(maps_NCHW), ((0, 0), (0, 0), edge, edge))
-    means = _windows(squares, lrn.side, 1, np.add, *maps_NCHW.shape[2:]) / lrn.side**2
+    means = _windows(squares, lrn.side, 1, np.add, *maps_NCHW.shape[2:]) / np.float32(lrn.side**2)
     return maps_NCHW * (1 + lrn.alpha * means) ** -lrn.beta
 
 

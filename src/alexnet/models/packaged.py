@@ -1,19 +1,23 @@
-"""The pretrained network in the package: where its files are, and what its JSON head says. No torch.
+"""The pretrained network in the package: where its files are, and how to read them. No torch.
 
 The folder `weights/` holds a head, NAME.json, and the tensors, NAME.safetensors. The head is everything but the
 tensors: network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights`
-writes and reads both; benchmarks/pretrained.py makes them of a run.
+writes both and makes a checkpoint of them; benchmarks/pretrained.py makes them of a run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint_json import ErrorsJson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FOLDER = Path(__file__).with_name("weights")
 
@@ -26,6 +30,9 @@ LICENSE = "trained on images of ImageNet: for research and education, not commer
 
 Storage = Literal["fp16", "int8"]
 """Of the weights of convolutions and fully connected layers: half precision, or a byte with a scale for each output."""
+
+SCALE, SEEN, MEAN = ".scale", "seen.", "preprocess.mean"
+"""Names in the file of the tensors: the end of a scale's, the beginning of those of `SeenImages`, and the mean's."""
 
 
 class Measured(TypedDict, total=False):
@@ -46,7 +53,7 @@ class Measured(TypedDict, total=False):
     """Expected calibration error, on images that did not fit the temperature."""
     ece_images: int
     sure_images: int
-    """How many images have a likeliest class of at least `inference.predictor.SURE_FROM`."""
+    """How many images have a likeliest class of at least `inference.classifier.SURE_FROM`."""
     sure_error: float
     """The top-1 error on these."""
 
@@ -151,6 +158,44 @@ def read_head(path: Path) -> Head:
             "install the package again")
     head: Head = tree
     return head
+
+
+def read_arrays(path: Path) -> tuple[Head, dict[str, NDArray[Any]]]:
+    """The head of a packaged network and the tensors that its file stores, verified.
+
+    Args:
+        path: of the head, NAME.json.
+
+    Raises:
+        UserError: a file is missing or damaged; the error names it.
+    """
+    import safetensors.numpy  # NumPy and safetensors: `alexnet list` does without
+
+    head = read_head(path)
+    file = path.with_name(head["file"])
+    require(file.is_file(), f"{file} is missing", "install the package again")
+    data = file.read_bytes()
+    require(hashlib.sha256(data).hexdigest() == head["file_sha256"],
+            f"{file} is damaged: {len(data):,} bytes of {head['bytes']:,}, and the checksum differs",
+            "install the package again")
+    return head, safetensors.numpy.load(data)
+
+
+def dequantize_arrays(stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The float32 weights of what `packaged_weights.quantize` made.
+
+    Raises:
+        KeyError: an int8 tensor has no scale.
+    """
+    weights = {}
+    for key, array in stored.items():
+        if key.endswith(SCALE):
+            continue
+        if array.dtype == "int8":
+            scale = stored[key + SCALE].reshape(-1, *[1] * (array.ndim - 1))
+            array = array.astype("float32") * scale
+        weights[key] = array.astype("float32") if array.dtype.kind == "f" else array
+    return weights
 
 
 def head_bytes(head: Head) -> bytes:

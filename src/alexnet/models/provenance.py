@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -61,6 +61,13 @@ def file_provenance(source: str, path: Path) -> Provenance:
     """The provenance of weights from another project's file, with the file's SHA-256."""
     with path.open("rb") as file:
         return {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def notes_on_weights(provenance: Provenance, classes: Sequence[str], class_names_known: bool) -> tuple[str, ...]:
+    """What a user should know about weights before trusting a result: what was assumed, and what is unknown."""
+    unnamed = (f"the weights have no class names, so their {len(classes):,} outputs are called output 0 to "
+               f"output {len(classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
+    return (*provenance.get("assumed", ()), *(() if class_names_known else unnamed))
 
 
 def license_note(provenance: Mapping[str, Any]) -> str:

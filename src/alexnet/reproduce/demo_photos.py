@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.extras import is_installed
 from alexnet.data import images
-from alexnet.data.preprocessing import central_window
+from alexnet.data.center_crop import central_window
 from alexnet.data.sources.embedded import PHOTOGRAPHS
-from alexnet.inference.predictor import SURE_FROM, Model, Prediction, probability_text
+from alexnet.inference.classifier import SURE_FROM, Prediction, probability_text
+from alexnet.inference.predictor import Model
 from alexnet.interpret.attribution import grad_cam, last_activation
 
 

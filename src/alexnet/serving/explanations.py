@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.page_style import data_uri
+from alexnet.data.center_crop import central_window
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
-from alexnet.data.preprocessing import central_window
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
 from alexnet.interpret import attribution

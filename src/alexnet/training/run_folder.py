@@ -26,7 +26,7 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.subset import SubsetDataset
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
-from alexnet.models.checkpoint import HEAD
+from alexnet.models.checkpoint_files import HEAD, require_single_run
 from alexnet.models.seen import SeenImages
 from alexnet.training import trackers
 from alexnet.training.events import Config, Event, WarningEvent
@@ -268,5 +268,5 @@ def read_overlap(config: Config) -> Overlap:
 
 def _no_run(run: Path) -> UserError:
     require_no_url(run, "runs")
-    checkpoint.require_single_run(run)
+    require_single_run(run)
     return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")

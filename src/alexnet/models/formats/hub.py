@@ -20,7 +20,8 @@ from alexnet._runtime.hub import (
 from alexnet.errors import require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import DamagedConfigError, huggingface_files, parse_config, read_huggingface
-from alexnet.models.formats.model_card import CONFIG, LIBRARY, MEAN, WEIGHTS
+from alexnet.models.formats.model_card import LIBRARY
+from alexnet.models.formats.recognize import CONFIG, MEAN, WEIGHTS
 from alexnet.models.provenance import license_note
 
 _OF_ANY_REPOSITORY = (".gitattributes", ".gitignore", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")

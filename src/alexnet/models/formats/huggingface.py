@@ -14,7 +14,8 @@ import torch
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts, license_metadata
-from alexnet.models.formats.model_card import CARD, CONFIG, LIBRARY, MEAN, WEIGHTS, model_card
+from alexnet.models.formats.model_card import CARD, LIBRARY, model_card
+from alexnet.models.formats.recognize import CONFIG, MEAN, WEIGHTS
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
 from alexnet.models.seen import TENSORS, SeenImages

@@ -12,24 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.checkpoint_json import ErrorsJson, calibration_from_json
-from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
-from alexnet.models.provenance import Provenance, license_note
+from alexnet.models.checkpoint_json import ErrorsJson
+from alexnet.models.formats.state_dict import check_state_dict, dtype_of, shape_of
+from alexnet.models.network_facts import FORMAT, parse_facts, parse_mean
+from alexnet.models.provenance import license_note
 from alexnet.models.seen import SeenImages
-
-FORMAT = 3
-
-METADATA_KEY = "alexnet"
-"""Where a file has the text: a key of its metadata, or the stem of an extra file's name."""
 
 _BUFFERS = (".neighbors",)
 """Endings of constants that a layer computes and does not store."""
@@ -49,15 +43,11 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
     Raises:
         KeyError, TypeError, ValueError: these are no such facts.
     """
-    if tree["format"] != FORMAT:
-        raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {FORMAT}")
-    arch = from_json(Arch, tree["arch"])
-    names = name_outputs(arch.classes, [str(name) for name in tree["classes"]])
-    names["class_names_known"] = bool(tree["class_names_known"])
+    known = parse_facts(tree)
     return Checkpoint(
-        arch=arch, weights={}, mean_HWC=torch.empty(0), seen=seen,
-        recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
-        provenance=Provenance(**tree["provenance"]), calibration=calibration_from_json(tree["calibration"]), **names)
+        arch=known.arch, classes=known.classes, class_names_known=known.class_names_known, weights={},
+        mean_HWC=torch.empty(0), seen=seen, recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None,
+        errors=ErrorsJson(**tree["errors"]), provenance=known.provenance, calibration=known.calibration)
 
 
 def license_metadata(saved: Checkpoint) -> dict[str, str]:
@@ -87,8 +77,7 @@ def restore(text: str, state: Mapping[str, Tensor], path: Path) -> Checkpoint:
     try:
         tree = json.loads(text)
         saved = checkpoint_of_facts(tree, SeenImages.from_text(tree["seen"]))
-        values = np.frombuffer(base64.b64decode(tree["mean"]["float32"], validate=True), "<f4")
-        mean_HWC = torch.from_numpy(values.astype(np.float32).reshape(tree["mean"]["shape"]))
+        mean_HWC = torch.from_numpy(parse_mean(tree["mean"]))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} does not describe a network of this package ({error})",
                         "export it again with this version of alexnet") from error

@@ -9,10 +9,11 @@ from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.data.overlap import Overlap
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.recognize import CONFIG, MEAN
 from alexnet.models.provenance import license_note
 
-CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
-"""The files that the card describes, and its own."""
+CARD = "README.md"
+"""The file of the card."""
 
 LIBRARY = "alexnet"
 """The library that loads the model, as the hub calls it."""

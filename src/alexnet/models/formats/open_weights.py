@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,24 +12,25 @@ from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.hub import read_hub
-from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
+from alexnet.models.formats.huggingface import read_huggingface
 from alexnet.models.formats.onnx import read_onnx
 from alexnet.models.formats.own_state_dict import has_own_names, read_own
 from alexnet.models.formats.packaged_weights import read_packaged
-from alexnet.models.formats.state_dict import TORCH_SUFFIXES, rename_classes
+from alexnet.models.formats.recognize import MEAN, TORCH_SUFFIXES, WEIGHTS
+from alexnet.models.formats.state_dict import rename_classes
 from alexnet.models.formats.tensorflow_npy import read_npy
 from alexnet.models.formats.torch_export import read_torch_export
 from alexnet.models.formats.torchvision import (
     fetch_torchvision,
-    official_name,
     read_torchvision,
     torchvision_checkpoint,
 )
 from alexnet.models.formats.training_checkpoint import read_weights
+from alexnet.models.known_weights import official_name
 from alexnet.models.packaged import is_packaged_head, packaged_path
 
 _READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
-"""Of exported files, which have all of their checkpoint, by ending."""
+"""Of `recognize.EXPORT_SUFFIXES`."""
 
 
 def open_weights(
@@ -42,7 +42,7 @@ def open_weights(
     Args:
         path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a state dict of torchvision's
             or of this package's names, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy;
-            `pretrained`, the network in the package; `torchvision` or one of `torchvision.OFFICIAL`, which is
+            `pretrained`, the network in the package; `torchvision` or one of `known_weights.OFFICIAL`, which is
             downloaded once into the cache; or hf://USER/NAME[@REVISION], a network on the Hugging Face Hub.
         classes: names of the outputs, in their order; default: those that come with the weights.
         arch: the network of a plain state dict of this package's names (`own_state_dict.read_own`). Everything else
@@ -111,27 +111,3 @@ def _open(path: Path, name: str, classes: Sequence[str] | None, fall_back: bool)
                 "give a run's folder, a checkpoint, a file or folder of weights, or a name of alexnet list weights")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path, fall_back=fall_back)
-
-
-def runs_of_series(folder: Path) -> list[Path]:
-    """The runs seed-0, seed-1, ... or fold-1, fold-2, ... of a folder that `train --seeds` or `--folds` wrote.
-
-    Runs without a checkpoint are left out. Empty for anything else.
-    """
-    children = folder.iterdir() if folder.is_dir() and not is_weights(str(folder)) else ()
-    runs = [child for child in children if re.fullmatch(r"(seed|fold)-\d+", child.name) and is_weights(str(child))]
-    return sorted(runs, key=lambda run: int(run.name[5:]))
-
-
-def is_weights(path_or_name: str) -> bool:
-    """Whether a path or name means weights that `open_weights` reads, and not images. Nothing is read."""
-    path = Path(path_or_name)
-    if is_hub_address(path_or_name):
-        return True
-    if path.is_file():  # .tar is more often an archive of images
-        return path.suffix in {*TORCH_SUFFIXES, ".safetensors", ".npy", *_READERS} - {".tar"} or (
-            path.name in (checkpoint.HEAD, "config.json") or path.name.endswith(".pth.tar") or is_packaged_head(path))
-    if path.is_dir():
-        heads = (WEIGHTS, MEAN, checkpoint.HEAD, f"best/{checkpoint.HEAD}", f"last/{checkpoint.HEAD}")
-        return any((path / head).is_file() for head in heads)
-    return (packaged_path(path_or_name) or official_name(path_or_name)) is not None

@@ -17,19 +17,24 @@ from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import ErrorsJson, StateJson
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.packaged import (
     FORMAT,
+    MEAN,
+    SCALE,
+    SEEN,
     Head,
     Measured,
     ProbedImage,
     Storage,
     TrainingFacts,
+    dequantize_arrays,
     head_bytes,
+    read_arrays,
     read_head,
 )
 from alexnet.models.seen import TENSORS, SeenImages
@@ -40,7 +45,7 @@ MAX_BYTES = 8_000_000
 _LEVELS = 127
 """int8 without -128, so that the levels are symmetric."""
 
-_SCALE, _SEEN, _MEAN, _PERCEPTUAL = ".scale", "seen.", "preprocess.mean", TENSORS[2]
+_PERCEPTUAL = TENSORS[2]
 
 
 def quantize(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -60,15 +65,14 @@ def quantize(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tenso
         else:
             scale = tensor.flatten(1).abs().amax(1).clamp(min=1e-30) / _LEVELS
             stored[key] = (tensor / _per_output(scale, tensor)).round().to(torch.int8).contiguous()
-            stored[key + _SCALE] = scale
+            stored[key + SCALE] = scale
     return stored
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The float32 weights of what `quantize` made. Raises KeyError for an int8 tensor without its scale."""
-    return {key: tensor.float() * _per_output(stored[key + _SCALE], tensor) if tensor.dtype == torch.int8
-            else tensor.float() if tensor.is_floating_point() else tensor
-            for key, tensor in stored.items() if not key.endswith(_SCALE)}
+    arrays = dequantize_arrays({key: tensor.numpy() for key, tensor in stored.items()})
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
 
 def _per_output(scale: Tensor, tensor: Tensor) -> Tensor:
@@ -101,8 +105,8 @@ def write_packaged(
     choices = [(kind, hashes) for hashes in (seen, without) for kind in kinds]
     sizes = []
     for kind, hashes in choices:
-        tensors = quantize(saved.weights, kind) | {_MEAN: saved.mean_HWC.contiguous()} | {
-            _SEEN + key: tensor for key, tensor in hashes.items()}
+        tensors = quantize(saved.weights, kind) | {MEAN: saved.mean_HWC.contiguous()} | {
+            SEEN + key: tensor for key, tensor in hashes.items()}
         data = safetensors.torch.save(tensors)
         sizes.append(f"{kind}: {len(data):,}")
         if len(data) <= max_bytes:
@@ -147,16 +151,11 @@ def read_packaged(path: Path) -> Checkpoint:
     Raises:
         UserError: a file is missing or damaged; the error names it.
     """
-    head = read_head(path)
+    head, arrays = read_arrays(path)
     file = path.with_name(head["file"])
-    require(file.is_file(), f"{file} is missing", "install the package again")
-    data = file.read_bytes()
-    require(hashlib.sha256(data).hexdigest() == head["file_sha256"],
-            f"{file} is damaged: {len(data):,} bytes of {head['bytes']:,}, and the checksum differs",
-            "install the package again")
-    stored = safetensors.torch.load(data)
-    hashes = {name: stored.pop(_SEEN + name, torch.empty(0, dtype=torch.int64)) for name in TENSORS}
-    mean_HWC = stored.pop(_MEAN)
+    stored = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    hashes = {name: stored.pop(SEEN + name, torch.empty(0, dtype=torch.int64)) for name in TENSORS}
+    mean_HWC = stored.pop(MEAN)
     saved = checkpoint_of_facts(head["network"], SeenImages.from_tensors(hashes, tuple(head["trained_on_unknown"])))
     check_mean(mean_HWC, saved.arch.input.side, file)
     return replace(

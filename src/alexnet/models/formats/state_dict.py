@@ -17,9 +17,6 @@ from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
-"""Endings of files that torch.save writes."""
-
 
 def check_state_dict(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor]:
     """Check that tensors are the state dict of a network, and return it; half precision is converted to float32.

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, own_weights, restore, to_text
+from alexnet.models.formats.metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
+from alexnet.models.network_facts import METADATA_KEY
 
 _DTYPES = {5: torch.int64, 7: torch.float32}
 """The types of our tensors by their numbers in torch's format (torch/_export/serde/schema.py, ScalarType)."""

@@ -16,10 +16,9 @@ from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
-from alexnet.models import known_weights
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, restore, to_text
+from alexnet.models.formats.metadata import license_metadata, restore, to_text
 from alexnet.models.formats.state_dict import (
     assumed_names,
     check_state_dict,
@@ -35,22 +34,14 @@ from alexnet.models.formats.training_checkpoint import (
     names_file,
     read_weights,
 )
+from alexnet.models.known_weights import OFFICIAL, TORCHVISION_ADDRESS
+from alexnet.models.known_weights import TORCHVISION as TORCHVISION_WEIGHTS
+from alexnet.models.network_facts import METADATA_KEY
 from alexnet.models.provenance import file_provenance
 from alexnet.models.seen import SeenImages
 
-ADDRESS = known_weights.TORCHVISION_ADDRESS
-OFFICIAL = tuple(known.address.removeprefix(ADDRESS) for known in (
-    known_weights.TORCHVISION, known_weights.TORCHVISION_2017))
-"""torchvision's two files. Each name ends in the first eight digits of the file's SHA-256."""
-
+ADDRESS = TORCHVISION_ADDRESS
 OFFICIAL_DIGESTS = tuple(name.removesuffix(".pth").rsplit("-", 1)[1] for name in OFFICIAL)
-
-
-def official_name(name: str) -> str | None:
-    """The file that a name means: `torchvision`, or one of `OFFICIAL` with or without its ending; else None."""
-    if name == "torchvision":
-        return OFFICIAL[0]
-    return next((file for file in OFFICIAL if name in (file, file.removesuffix(".pth"))), None)
 
 
 def fetch_torchvision(name: str) -> Path:
@@ -106,7 +97,7 @@ def torchvision_checkpoint(
     official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
     require(not (official and size), f"{path} is torchvision's, whose input is known", "leave out --side and --crop")
     if official:
-        provenance["license"] = known_weights.TORCHVISION.license
+        provenance["license"] = TORCHVISION_WEIGHTS.license
     else:
         spec, assumed = _assumed_input(arch.input, size or find_image_size(found.content))
         arch = replace(arch, input=spec)

@@ -17,8 +17,8 @@ from torch import Tensor
 from alexnet._runtime.local_files import require_no_url
 from alexnet.data.class_names import misnumbered, names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
-from alexnet.models.formats.metadata import METADATA_KEY
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
+from alexnet.models.network_facts import METADATA_KEY
 
 _EMA_WRAPPERS = ("state_dict_ema", "model_ema", "ema")
 """timm's and torchvision's moving averages of the weights. timm loads them in preference to the weights."""

@@ -11,7 +11,7 @@ from numpy import uint8
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.inference.predictor import probability_text
+from alexnet.inference.classifier import probability_text
 from alexnet.reproduce.figures.sheet import Sheet
 from alexnet.reproduce.figures.style import BLUE, INK, QUIET, STYLE, truncate, truncate_start
 

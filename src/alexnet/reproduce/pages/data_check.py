@@ -14,9 +14,9 @@ from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind
 from alexnet.data.images import BadImage
 from alexnet.data.order import evenly_spaced
+from alexnet.inference.classifier import probability_text
 from alexnet.inference.data_check import DataCheck
 from alexnet.inference.label_check import LabelCheck
-from alexnet.inference.predictor import probability_text
 from alexnet.inference.validation import printable
 
 _TEMPLATE = Path(__file__).parent / "data_check.html"

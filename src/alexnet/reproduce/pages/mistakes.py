@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
-from alexnet.inference.predictor import probability_text
+from alexnet.inference.classifier import probability_text
 from alexnet.inference.validation import ValidationPredictions
 
 _TEMPLATE = Path(__file__).parent / "mistakes.html"

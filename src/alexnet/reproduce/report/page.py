@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet.data.packed import PackedDataset
-from alexnet.inference.predictor import probability_text
+from alexnet.inference.classifier import probability_text
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import class_errors, confusion
 from alexnet.reproduce.figures.figure2 import network_diagram

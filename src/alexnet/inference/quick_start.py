@@ -1,0 +1,146 @@
+"""Predict a few images without torch, in NumPy or onnxruntime: importing torch takes longer than the networks do.
+
+`load_quickly` gives the `Classifier` of the packaged network, of a run or checkpoint folder (in NumPy) or of an ONNX
+file that `alexnet export` wrote (in onnxruntime); None for everything else, which `predictor.load` opens with torch.
+Both give the same probabilities to rounding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from alexnet._runtime.cpu_threads import usable_cores
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.spec import Arch
+from alexnet.data.center_crop import center_views
+from alexnet.errors import UserError
+from alexnet.inference.classifier import Classifier
+from alexnet.models import packaged
+from alexnet.models.checkpoint_files import HEAD, read_head, read_verified
+from alexnet.models.network_facts import METADATA_KEY, NetworkFacts, is_mean, parse_facts, parse_mean
+from alexnet.models.numpy_network import NumpyNetwork, softmax
+
+MOST_MULTIPLY_ADDS = 50e9
+"""Of all images together, up to which NumPy is faster than importing torch: 200 images for the packaged network, 70 at
+224 pixels. Importing torch takes 1.7 s; NumPy then loses 2 ms an image of the packaged network, 11 ms of the paper's
+(docs/performance.md)."""
+
+_BATCH_SIZE = 8
+"""Images in a forward pass: conv1's and conv2's patches of more do not stay in the processor's cache."""
+
+Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From stored images, uint8 [N, side, side, 3], to logits [N, K], divided by the temperature."""
+
+
+Arrays = Mapping[str, NDArray[Any]]
+"""The state dict of a network, and its mean under `packaged.MEAN`."""
+
+
+class QuickModel(Classifier):
+    """A network that NumPy or onnxruntime runs, for one view of each image."""
+
+    def __init__(self, facts: NetworkFacts, logits: Logits) -> None:
+        self.classes, self.notes = facts.classes, facts.notes
+        self._facts, self._logits = facts, logits
+
+    @property
+    def side(self) -> int:
+        return self._facts.arch.input.side
+
+    @property
+    def is_calibrated(self) -> bool:
+        return _temperature(self._facts) != 1.0
+
+    def probabilities(self, pixels_NHWC: NDArray[np.uint8], views: int = 1) -> NDArray[np.float32]:
+        assert views == 1, "ten views need torch"
+        batches = [pixels_NHWC[first:first + _BATCH_SIZE] for first in range(0, len(pixels_NHWC), _BATCH_SIZE)]
+        none = np.empty((0, len(self.classes)), np.float32)
+        with np.errstate(all="ignore"):  # a diverged network gives "not a number" without a warning in torch, too
+            return np.concatenate([none, *(softmax(self._logits(batch_NHWC)) for batch_NHWC in batches)])
+
+
+def load_quickly(path_or_name: str, images: int) -> QuickModel | None:
+    """The network for this many images, if it can be run without torch, and NumPy is not slower in all; else None.
+
+    Whatever is missing, damaged or unknown gives None too: `predictor.load` has the error or the warning.
+
+    Args:
+        path_or_name: as for `predictor.load`.
+        images: how many will be predicted.
+    """
+    path = Path(path_or_name)
+    try:
+        if path.suffix == ".onnx" and path.is_file():
+            return _onnx_model(path)
+        found = _find(packaged.packaged_path(path_or_name) or path)
+        if found is None or images * explain(found[0].arch).multiply_adds > MOST_MULTIPLY_ADDS:
+            return None
+        facts, read_arrays = found
+        return _numpy_model(facts, read_arrays())
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ImportError,
+            SafetensorError):
+        return None
+
+
+def _find(path: Path) -> tuple[NetworkFacts, Callable[[], Arrays]] | None:
+    """The packaged network, or that of a checkpoint folder or of a run's best/, and how to read its arrays."""
+    if packaged.is_packaged_head(path):
+        return parse_facts(packaged.read_head(path)["network"]), lambda: packaged.dequantize_arrays(
+            packaged.read_arrays(path)[1])
+    folder = next((folder for folder in (path, path / "best") if (folder / HEAD).is_file()), None)
+    if folder is None:  # a run without best/ gets a warning from `checkpoint.load`
+        return None
+    head = read_head(folder / HEAD)
+    return NetworkFacts.from_json(head), lambda: safetensors.numpy.load(
+        read_verified(folder, head["files"]["weights"]))
+
+
+def _numpy_model(facts: NetworkFacts, arrays: Arrays) -> QuickModel:
+    arch, mean_HWC = facts.arch, arrays[packaged.MEAN]
+    _require_mean(mean_HWC, arch)
+    network = NumpyNetwork(arch, arrays, _temperature(facts))
+    return QuickModel(facts, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)))
+
+
+def _onnx_model(path: Path) -> QuickModel | None:
+    """The network in an ONNX file that `alexnet export` wrote, with the temperature in its graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()  # by default the cores of the machine, whatever a container's quota
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime has an exception of its own for each kind of damage
+        return None
+    metadata = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in metadata:
+        return None
+    tree = json.loads(metadata[METADATA_KEY])
+    facts, mean_HWC = parse_facts(tree), parse_mean(tree["mean"])
+    _require_mean(mean_HWC, facts.arch)
+    (entry,) = session.get_inputs()
+
+    def logits(pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        inputs = pixels_NHWC if entry.name == "pixels" else center_views(pixels_NHWC, facts.arch.input, mean_HWC)
+        logits_NK: NDArray[np.float32] = session.run(["logits"], {entry.name: inputs})[0]
+        return logits_NK
+
+    return QuickModel(facts, logits)
+
+
+def _temperature(facts: NetworkFacts) -> float:
+    return facts.calibration.get("temperature", 1.0)
+
+
+def _require_mean(mean_HWC: NDArray[Any], arch: Arch) -> None:
+    """Raise ValueError for a mean that is not of the network's images."""
+    if not is_mean(mean_HWC, arch.input.side):
+        raise ValueError(f"the mean is {mean_HWC.dtype} {mean_HWC.shape}")

@@ -1,0 +1,114 @@
+"""The files of a checkpoint folder: find them, and read the head and the tensors' bytes with their checksums. No torch.
+
+`checkpoint.py` says what the files are, writes them, and makes tensors of the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TypedDict
+
+from alexnet._runtime.local_files import require_no_url
+from alexnet.architecture.overrides import Json
+from alexnet.errors import UserError
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
+from alexnet.models.provenance import Provenance
+
+FORMAT = 5
+HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
+
+OTHER_CHECKPOINT = "use the run's other checkpoint (best/ or last/)"
+"""The remedy for a damaged one."""
+
+
+class DamagedCheckpointError(UserError):
+    """A file of a checkpoint is missing, or its checksum is wrong."""
+
+
+class TensorFile(TypedDict):
+    file: str
+    bytes: int
+    sha256: str
+
+
+class Head(TypedDict):
+    """checkpoint.json, without the SHA-256 of itself that the file also has."""
+
+    format: int
+    arch: Json
+    classes: list[str]
+    class_names_known: bool
+    recipe: Json
+    training: StateJson
+    errors: ErrorsJson
+    provenance: Provenance
+    calibration: CalibrationJson
+    trained_on_unknown: list[str]
+    """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
+    files: dict[str, TensorFile]
+    versions: dict[str, str]
+
+
+def locate(path: Path) -> Path:
+    """Find the checkpoint's folder: `path` itself, or a run's `best`, else its `last`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for candidate in (path, path / "best", path / "last"):
+        if (candidate / HEAD).is_file():
+            return candidate
+    if path.name == HEAD and path.is_file():
+        return path.parent
+    require_no_url(path, "checkpoints")
+    require_single_run(path)
+    raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
+                    f"give a run's folder or its best/ or last/, which hold a {HEAD}")
+
+
+def require_single_run(path: Path) -> None:
+    """Raise UserError, which names the runs, for a folder of several runs such as that of `train --folds`."""
+    runs = sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
+    if not runs:
+        return
+    series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
+    kinds = {run.name.rpartition("-")[0] for run in runs}
+    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+    raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
+                    f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
+                    f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
+
+
+def read_head(path: Path) -> Head:
+    """Read and verify a head.
+
+    Raises:
+        DamagedCheckpointError: its checksum is wrong.
+        UserError: it is of another version's format.
+    """
+    damaged = DamagedCheckpointError(f"{path} is damaged", OTHER_CHECKPOINT)
+    try:
+        head = json.loads(path.read_bytes())
+        digest, version = head.pop("sha256"), int(head["format"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise damaged from error
+    if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
+        raise damaged
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
+                        "upgrade alexnet" if version > FORMAT else "load it with the version that wrote it")
+    return head
+
+
+def read_verified(folder: Path, entry: TensorFile) -> bytes:
+    """The bytes of a file that a head names. Raises DamagedCheckpointError if it is missing or damaged."""
+    path = folder / Path(entry["file"]).name
+    if not path.is_file():
+        raise DamagedCheckpointError(f"{path} is missing from the checkpoint", OTHER_CHECKPOINT)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise DamagedCheckpointError(
+            f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs", OTHER_CHECKPOINT)
+    return data
