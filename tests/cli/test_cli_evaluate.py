@@ -99,12 +99,12 @@ def test_predict_names_what_should_be_known_of_images(run, class_folders, tmp_pa
 
 
 def test_predict_runs_images_in_batches(run, class_folders, capsys, monkeypatch):
-    from alexnet.inference import predictor
+    from alexnet.inference import classifier
 
     batch_sizes = []
-    predict = predictor.Model.predict
-    monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
-    monkeypatch.setattr(predictor.Model, "predict", lambda self, images, **options: (
+    predict = classifier.Classifier.predict
+    monkeypatch.setattr(classifier, "BATCH_SIZE", 32)
+    monkeypatch.setattr(classifier.Classifier, "predict", lambda self, images, **options: (
         batch_sizes.append(len(images)), predict(self, images, **options))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0
     assert batch_sizes == [32, 12]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -98,6 +97,8 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
         tell: called with all other lines.
         has_started: whether all processes of the server accept connections.
     """
+    import asyncio
+
     from alexnet._runtime.cpu_threads import usable_cores
     from alexnet.serving.app import create_app
     from alexnet.serving.middleware import allowed_hosts
@@ -184,6 +185,8 @@ def _training_data(checkpoint: Path) -> PackedDataset | None:
 
 def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
     """Load the checkpoint again on SIGHUP, which Windows does not have. Call it in the event loop."""
+    import asyncio
+
     if not hasattr(signal, "SIGHUP"):
         return
     began_in_terminal = os.isatty(2)
