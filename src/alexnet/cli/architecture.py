@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -20,6 +21,10 @@ from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
 from alexnet.cli.settings_table import presets_text, settings_text
 from alexnet.errors import require
 from alexnet.models.packaged import packaged_path
+
+if TYPE_CHECKING:
+    from alexnet.models.checkpoint import Checkpoint
+    from alexnet.models.network_facts import NetworkFacts
 
 
 @app.command(name="list", group=PAPER, sort_key=0)
@@ -67,9 +72,7 @@ def _list_weights(name: str | None, json_: bool) -> None:
         else:
             print_weights(console, entry, classes, measured)
     else:
-        from alexnet.models.formats.open_weights import open_weights  # imports torch
-
-        saved = open_weights(name)
+        saved = _saved(name)
         if json_:
             print(json.dumps({"name": name, "arch": saved.arch.name, "classes": len(saved.classes),
                               "class_names": saved.classes, "errors": saved.errors}, indent=2))
@@ -128,7 +131,18 @@ def _network(name: str) -> tuple[Arch, Recipe | None]:
         require_no_url(name, "networks")
     if name in ARCHS or not (is_on_hub or Path(name).exists() or packaged_path(name)):
         return arch(name), None
-    from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without
-
-    saved = open_weights(name)
+    saved = _saved(name)
     return saved.arch, saved.recipe
+
+
+def _saved(name: str) -> NetworkFacts | Checkpoint:
+    """A stored network; its head alone, if that says enough, because reading tensors imports torch."""
+    from alexnet.models.network_facts import find_head, read_facts
+
+    head = find_head(name)
+    with suppress(ValueError, KeyError, TypeError):  # `open_weights` has the error, or the warning
+        if head:
+            return read_facts(head)
+    from alexnet.models.formats.open_weights import open_weights
+
+    return open_weights(name)

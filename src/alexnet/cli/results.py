@@ -28,10 +28,12 @@ def results(
         check_output(page, (".md",))
 
     from alexnet.reproduce.results import not_measured, read_outcomes
-    from alexnet.reproduce.results_page import write_results_page
 
-    outcomes = read_outcomes(file)
-    written = write_results_page(outcomes, page) if page is not None else []
+    outcomes, written = read_outcomes(file), list[Path]()
+    if page is not None:
+        from alexnet.reproduce.results_page import write_results_page  # imports matplotlib
+
+        written = write_results_page(outcomes, page)
     if json_:
         print(json.dumps(outcomes, indent=2))
     else:

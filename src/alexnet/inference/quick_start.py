@@ -24,8 +24,16 @@ from alexnet.data.center_crop import center_views
 from alexnet.errors import UserError
 from alexnet.inference.classifier import Classifier
 from alexnet.models import packaged
-from alexnet.models.checkpoint_files import HEAD, read_head, read_verified
-from alexnet.models.network_facts import METADATA_KEY, NetworkFacts, is_mean, parse_facts, parse_mean
+from alexnet.models.checkpoint_files import read_head, read_verified
+from alexnet.models.network_facts import (
+    METADATA_KEY,
+    NetworkFacts,
+    find_head,
+    is_mean,
+    parse_facts,
+    parse_mean,
+    read_facts,
+)
 from alexnet.models.numpy_network import NumpyNetwork, softmax
 
 MOST_MULTIPLY_ADDS = 50e9
@@ -80,27 +88,22 @@ def load_quickly(path_or_name: str, images: int) -> QuickModel | None:
     try:
         if path.suffix == ".onnx" and path.is_file():
             return _onnx_model(path)
-        found = _find(packaged.packaged_path(path_or_name) or path)
-        if found is None or images * explain(found[0].arch).multiply_adds > MOST_MULTIPLY_ADDS:
+        if (head := find_head(path_or_name)) is None:
             return None
-        facts, read_arrays = found
-        return _numpy_model(facts, read_arrays())
+        facts = read_facts(head)
+        if images * explain(facts.arch).multiply_adds > MOST_MULTIPLY_ADDS:
+            return None
+        return _numpy_model(facts, _read_arrays(head))
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ImportError,
             SafetensorError):
         return None
 
 
-def _find(path: Path) -> tuple[NetworkFacts, Callable[[], Arrays]] | None:
-    """The packaged network, or that of a checkpoint folder or of a run's best/, and how to read its arrays."""
-    if packaged.is_packaged_head(path):
-        return parse_facts(packaged.read_head(path)["network"]), lambda: packaged.dequantize_arrays(
-            packaged.read_arrays(path)[1])
-    folder = next((folder for folder in (path, path / "best") if (folder / HEAD).is_file()), None)
-    if folder is None:  # a run without best/ gets a warning from `checkpoint.load`
-        return None
-    head = read_head(folder / HEAD)
-    return NetworkFacts.from_json(head), lambda: safetensors.numpy.load(
-        read_verified(folder, head["files"]["weights"]))
+def _read_arrays(head: Path) -> Arrays:
+    """The arrays of the packaged network or of a checkpoint."""
+    if packaged.is_packaged_head(head):
+        return packaged.dequantize_arrays(packaged.read_arrays(head)[1])
+    return safetensors.numpy.load(read_verified(head.parent, read_head(head)["files"]["weights"]))
 
 
 def _numpy_model(facts: NetworkFacts, arrays: Arrays) -> QuickModel:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.architecture.overrides import from_json
+from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import require_count, require_distinct
-from alexnet.models.checkpoint_json import CalibrationJson, calibration_from_json
+from alexnet.models import packaged
+from alexnet.models.checkpoint_files import HEAD, read_head
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, calibration_from_json
 from alexnet.models.provenance import Provenance, notes_on_weights
 
 FORMAT = 3
@@ -30,6 +34,8 @@ class NetworkFacts:
     arch: Arch
     classes: tuple[str, ...]
     class_names_known: bool
+    recipe: Recipe | None
+    errors: ErrorsJson
     calibration: CalibrationJson
     provenance: Provenance
 
@@ -43,8 +49,9 @@ class NetworkFacts:
         arch, classes = from_json(Arch, tree["arch"]), tuple(map(str, tree["classes"]))
         require_count(classes, arch.classes)
         require_distinct(classes)
-        return cls(arch, classes, bool(tree["class_names_known"]), calibration_from_json(tree["calibration"]),
-                   Provenance(**tree["provenance"]))
+        return cls(arch, classes, bool(tree["class_names_known"]),
+                   from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, ErrorsJson(**tree["errors"]),
+                   calibration_from_json(tree["calibration"]), Provenance(**tree["provenance"]))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -61,6 +68,30 @@ def parse_facts(tree: Mapping[str, Any]) -> NetworkFacts:
     if tree["format"] != FORMAT:
         raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {FORMAT}")
     return NetworkFacts.from_json(tree)
+
+
+def find_head(path_or_name: str) -> Path | None:
+    """The JSON file that describes the packaged network or a checkpoint; None for all other weights.
+
+    Args:
+        path_or_name: as for `open_weights`. Of a run, its best checkpoint; a run without one gets a warning from
+            `checkpoint.load`, and None here.
+    """
+    path = packaged.packaged_path(path_or_name) or Path(path_or_name)
+    if packaged.is_packaged_head(path):
+        return path
+    return next((head for head in (path / HEAD, path / "best" / HEAD) if head.is_file()), None)
+
+
+def read_facts(head: Path) -> NetworkFacts:
+    """What a file that `find_head` has found says.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is damaged; a UserError is a ValueError.
+    """
+    if packaged.is_packaged_head(head):
+        return parse_facts(packaged.read_head(head)["network"])
+    return NetworkFacts.from_json(read_head(head))
 
 
 def parse_mean(tree: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.measures import Design
 from alexnet.reproduce.outcome import ComparisonJson, MeasuredJson, OutcomeJson, VariantJson
 from alexnet.reproduce.verdicts import expectation
+
+if TYPE_CHECKING:  # import torch, which showing results does without
+    from alexnet.data.packed import PackedDataset
+    from alexnet.reproduce.measures import Design
 
 _NETWORKS = {
     "paper-small": "the paper's five convolutions and three fully connected layers at a third of their widths",

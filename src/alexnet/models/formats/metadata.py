@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet.architecture.overrides import from_json, to_json
-from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, shape_of
 from alexnet.models.network_facts import FORMAT, parse_facts, parse_mean
 from alexnet.models.provenance import license_note
@@ -43,11 +41,7 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
     Raises:
         KeyError, TypeError, ValueError: these are no such facts.
     """
-    known = parse_facts(tree)
-    return Checkpoint(
-        arch=known.arch, classes=known.classes, class_names_known=known.class_names_known, weights={},
-        mean_HWC=torch.empty(0), seen=seen, recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None,
-        errors=ErrorsJson(**tree["errors"]), provenance=known.provenance, calibration=known.calibration)
+    return Checkpoint(**vars(parse_facts(tree)), weights={}, mean_HWC=torch.empty(0), seen=seen)
 
 
 def license_metadata(saved: Checkpoint) -> dict[str, str]:
