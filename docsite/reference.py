@@ -24,7 +24,7 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
-RETURNED = ("inference.predictor.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
+RETURNED = ("inference.classifier.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
             "api.features.LabeledFeatures")
 """Classes that public functions return."""
 DEPLOYED = ("Dockerfile", "compose.yaml")
@@ -124,6 +124,8 @@ def python_page() -> str:
         lines.append(f"::: alexnet.{path}")
         if path.rpartition(".")[2] in ("Arch", "InputSpec", "Recipe"):
             lines += ["    options:", "      members: false", "", "Its fields: [settings](settings.md)."]
+        if path.endswith(".Model"):
+            lines += ["    options:", "      inherited_members: true"]  # predict, is_sure and pixels are Classifier's
         lines.append("")
     return "\n".join(lines)
 

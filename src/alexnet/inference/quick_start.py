@@ -37,9 +37,8 @@ from alexnet.models.network_facts import (
 from alexnet.models.numpy_network import NumpyNetwork, softmax
 
 MOST_MULTIPLY_ADDS = 50e9
-"""Of all images together, up to which NumPy is faster than importing torch: 200 images for the packaged network, 70 at
-224 pixels. Importing torch takes 1.7 s; NumPy then loses 2 ms an image of the packaged network, 11 ms of the paper's
-(docs/performance.md)."""
+"""Of all images together, up to which NumPy is used: 206 images by the packaged network, 69 by the paper's. On one core
+both engines take the same time at twice as many; with more cores torch gains more (docs/performance.md)."""
 
 _BATCH_SIZE = 8
 """Images in a forward pass: conv1's and conv2's patches of more do not stay in the processor's cache."""
