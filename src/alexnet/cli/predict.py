@@ -54,9 +54,9 @@ def predict(
     is then wrong more often than right. An image of a class that the network does not know gets another class's name.
     Under torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
 
-    Up to 200 images of 64 pixels, or 70 of 224, are predicted on the CPU in NumPy, because importing torch takes longer
-    than they do; those of an ONNX file always in onnxruntime. The probabilities are the same to 0.001. --views 10,
-    --fast, --classes and --device cuda or mps use torch.
+    NumPy predicts up to about 200 images of 64 pixels, or 70 of 224, on the CPU, because importing torch takes longer
+    than that; onnxruntime runs ONNX files. The probabilities are the same to 0.001. --views 10, --fast, --classes and
+    --device cuda or mps use torch.
 
     Args:
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
