@@ -179,3 +179,11 @@ def test_saving_to_a_slow_disk_blocks_training_only_without_a_thread(tmp_path):
     assert blocked["no save"] == 0
     assert blocked["blocking, slow disk"] > 4 > blocked["in a thread, slow disk"] > 0
     assert page.read_text() == f"before\n<!-- saving -->\n{printed}<!-- end -->\nafter\n"
+
+
+@pytest.mark.slow
+def test_convolutions_are_measured_one_by_one():
+    printed = ran("convolutions.py", "--arch", "cifar", "--rounds", 1).splitlines()
+    assert [line.split(":")[0] for line in printed] == ["limit", "conv1", "conv2", "conv3", "all convolutions"]
+    assert "inputs" not in printed[1]
+    assert all(word in printed[2] for word in ("forward", "inputs", "weights"))
