@@ -43,7 +43,7 @@ if engine:
     import alexnet.inference.quick_start as quick_start
     quick_start.MOST_MULTIPLY_ADDS = float("inf")
     if engine == "torch":
-        quick_start.load_quickly = lambda path, images: None
+        quick_start.load_quickly = lambda path: None
 try:
     main(sys.argv[3:])
 finally:

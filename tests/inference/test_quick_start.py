@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import alexnet
+from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.data import images
 from alexnet.data.center_crop import center_views
@@ -43,7 +44,7 @@ def decoded() -> list[np.ndarray]:
 
 def assert_same_predictions(path: str | Path) -> None:
     """Of all photos of the package: probabilities to 1e-4, the same five classes, the same notes and "not sure"."""
-    quick, model = load_quickly(str(path), len(PHOTOS)), alexnet.load(path)
+    quick, model = load_quickly(str(path)), alexnet.load(path)
     assert quick is not None
     assert (quick.classes, quick.side, quick.notes) == (model.classes, model.side, model.notes)
     pixels_NHWC = np.stack([model.pixels(photo) for photo in decoded()])
@@ -73,7 +74,7 @@ def test_the_packaged_network_on_real_photos(name):
 
 def test_the_packaged_network_gives_the_probabilities_in_its_head():
     head = packaged.read_head(packaged.default_weights())
-    quick = load_quickly("pretrained", 1)
+    quick = load_quickly("pretrained")
     measured = {probe["image"]: probe["classes"] for probe in head["probe"]}
     for photo in ("chelsea.png", "coffee.png", "rocket.jpg"):
         [guesses] = quick.predict(PHOTOGRAPHS / photo)
@@ -108,7 +109,7 @@ def test_names_that_are_unknown_are_told(tmp_path):
     saved = trained("small")
     checkpoint.save(replace(saved, classes=unknown_names(7), class_names_known=False), tmp_path)
     assert_same_predictions(tmp_path)
-    assert load_quickly(str(tmp_path), 1).notes[0].startswith("the weights have no class names")
+    assert load_quickly(str(tmp_path)).notes[0].startswith("the weights have no class names")
 
 
 @pytest.mark.parametrize("from_pixels", [False, True])
@@ -137,27 +138,29 @@ def run(tmp_path) -> Path:
     return tmp_path / "run"
 
 
-def test_many_images_go_to_torch(run, monkeypatch):
-    each = alexnet.AlexNet(checkpoint.load(run).arch)
-    assert load_quickly(str(run), 10**7) is None
-    from alexnet.architecture.arithmetic import explain
-
-    monkeypatch.setattr(quick_start, "MOST_MULTIPLY_ADDS", 10 * explain(each.arch).multiply_adds)
-    assert load_quickly(str(run), 10) is not None
-    assert load_quickly(str(run), 11) is None
+def test_many_images_go_to_torch(run, monkeypatch, capsys):
+    least = explain(checkpoint.load(run).arch).multiply_adds
+    assert load_quickly(str(run)).most_images == 50e9 / least
+    assert round(load_quickly("pretrained").most_images) == 207  # of 242 million multiply-adds each
+    with monkeypatch.context() as patch:
+        patch.setattr(quick_start, "MOST_MULTIPLY_ADDS", 2 * least)
+        patch.setattr("alexnet.inference.predictor.load", lambda *arguments: pytest.fail("torch was asked"))
+        assert command("predict", run, *PHOTOS[:2]) == 0
+        with pytest.raises(pytest.fail.Exception, match="torch was asked"):
+            command("predict", run, *PHOTOS[:3])
 
 
 def test_damaged_checkpoints_go_to_torch_which_has_the_error_or_the_warning(run):
     weights = next((run / "best").glob("weights*"))
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert load_quickly(str(run), 1) is None
+    assert load_quickly(str(run)) is None
     (run / "best" / "checkpoint.json").write_text("{}")
-    assert load_quickly(str(run), 1) is None
+    assert load_quickly(str(run)) is None
 
 
 def test_a_run_without_best_goes_to_torch_which_warns(run):
     (run / "best").rename(run / "last")
-    assert load_quickly(str(run), 1) is None
+    assert load_quickly(str(run)) is None
 
 
 def test_weights_of_other_formats_go_to_torch(tmp_path):
@@ -165,7 +168,7 @@ def test_weights_of_other_formats_go_to_torch(tmp_path):
     write_huggingface(saved, tmp_path / "hub")
     torch.save(saved.weights, tmp_path / "net.pth")
     for path in (tmp_path / "hub", tmp_path / "net.pth", "torchvision", "hf://somebody/net", tmp_path / "nothing", ""):
-        assert load_quickly(str(path), 1) is None
+        assert load_quickly(str(path)) is None
 
 
 def test_onnx_files_of_others_and_damaged_ones_go_to_torch(tmp_path, monkeypatch):
@@ -177,18 +180,18 @@ def test_onnx_files_of_others_and_damaged_ones_go_to_torch(tmp_path, monkeypatch
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "other.onnx")
     (tmp_path / "half.onnx").write_bytes(path.read_bytes()[:1000])
-    assert load_quickly(str(tmp_path / "other.onnx"), 1) is None
-    assert load_quickly(str(tmp_path / "half.onnx"), 1) is None
-    assert load_quickly(str(path), 1) is not None
+    assert load_quickly(str(tmp_path / "other.onnx")) is None
+    assert load_quickly(str(tmp_path / "half.onnx")) is None
+    assert load_quickly(str(path)) is not None
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert load_quickly(str(path), 1) is None
+    assert load_quickly(str(path)) is None
 
 
 def test_a_diverged_network_gives_no_warning(tmp_path):
     saved = trained("small")
     saved.weights["features.conv1.weight"].fill_(float("inf"))
     checkpoint.save(saved, tmp_path)
-    [guesses] = load_quickly(str(tmp_path), 1).predict(PHOTOS[0])
+    [guesses] = load_quickly(str(tmp_path)).predict(PHOTOS[0])
     assert len(guesses) == 5
 
 
@@ -221,7 +224,7 @@ def in_torch(monkeypatch, capsys) -> Callable[..., tuple[str, str, int]]:
     def predict_in_torch(*arguments: object) -> tuple[str, str, int]:
         capsys.readouterr()
         with monkeypatch.context() as patch:
-            patch.setattr(quick_start, "load_quickly", lambda path, images: None)
+            patch.setattr(quick_start, "load_quickly", lambda path: None)
             code = command("predict", *arguments)
         return (*capsys.readouterr(), code)
 
@@ -257,14 +260,14 @@ def test_the_command_needs_no_torch_for_runs_and_onnx_files(run, in_torch):
 def test_other_options_need_torch(run, options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("names.txt").write_text("\n".join("hijklmn"))
-    monkeypatch.setattr(quick_start, "load_quickly", lambda path, images: pytest.fail("NumPy was asked"))
+    monkeypatch.setattr(quick_start, "load_quickly", lambda path: pytest.fail("NumPy was asked"))
     assert command("predict", run, PHOTOS[0], *options) in (0, 2)  # 2: without CUDA, or without bf16
 
 
 def test_processes_of_torchrun_share_the_images_in_torch(run, monkeypatch, capsys):
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(quick_start, "load_quickly", lambda path, images: pytest.fail("NumPy was asked"))
+    monkeypatch.setattr(quick_start, "load_quickly", lambda path: pytest.fail("NumPy was asked"))
     assert command("predict", run, PHOTOS[0]) == 0
     assert str(PHOTOS[0]) in capsys.readouterr().out
 

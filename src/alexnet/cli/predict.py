@@ -100,10 +100,11 @@ def _job(
         from alexnet._runtime.ranks import OneProcess
         from alexnet.inference.quick_start import load_quickly
 
-        files = _files(images)
-        if quick := load_quickly(checkpoint, len(files)):
-            yield quick, files, OneProcess()
-            return
+        if quick := load_quickly(checkpoint):
+            files = _files(images)
+            if len(files) <= quick.most_images:
+                yield quick, files, OneProcess()
+                return
 
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load

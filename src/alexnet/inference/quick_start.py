@@ -8,6 +8,7 @@ Both give the same probabilities to rounding.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ Arrays = Mapping[str, NDArray[Any]]
 class QuickModel(Classifier):
     """A network that NumPy or onnxruntime runs, for one view of each image."""
 
-    def __init__(self, facts: NetworkFacts, logits: Logits) -> None:
+    def __init__(self, facts: NetworkFacts, logits: Logits, most_images: float) -> None:
         self.classes, self.notes = facts.classes, facts.notes
+        self.most_images = most_images
+        """Up to how many images it is faster than importing torch."""
         self._facts, self._logits = facts, logits
 
     @property
@@ -74,14 +77,13 @@ class QuickModel(Classifier):
             return np.concatenate([none, *(softmax(self._logits(batch_NHWC)) for batch_NHWC in batches)])
 
 
-def load_quickly(path_or_name: str, images: int) -> QuickModel | None:
-    """The network for this many images, if it can be run without torch, and NumPy is not slower in all; else None.
+def load_quickly(path_or_name: str) -> QuickModel | None:
+    """The network, if it can be run without torch; else None.
 
     Whatever is missing, damaged or unknown gives None too: `predictor.load` has the error or the warning.
 
     Args:
         path_or_name: as for `predictor.load`.
-        images: how many will be predicted.
     """
     path = Path(path_or_name)
     try:
@@ -89,10 +91,7 @@ def load_quickly(path_or_name: str, images: int) -> QuickModel | None:
             return _onnx_model(path)
         if (head := find_head(path_or_name)) is None:
             return None
-        facts = read_facts(head)
-        if images * explain(facts.arch).multiply_adds > MOST_MULTIPLY_ADDS:
-            return None
-        return _numpy_model(facts, _read_arrays(head))
+        return _numpy_model(read_facts(head), _read_arrays(head))
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ImportError,
             SafetensorError):
         return None
@@ -109,7 +108,8 @@ def _numpy_model(facts: NetworkFacts, arrays: Arrays) -> QuickModel:
     arch, mean_HWC = facts.arch, arrays[packaged.MEAN]
     _require_mean(mean_HWC, arch)
     network = NumpyNetwork(arch, arrays, _temperature(facts))
-    return QuickModel(facts, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)))
+    return QuickModel(facts, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)),
+                      MOST_MULTIPLY_ADDS / explain(arch).multiply_adds)
 
 
 def _onnx_model(path: Path) -> QuickModel | None:
@@ -135,7 +135,7 @@ def _onnx_model(path: Path) -> QuickModel | None:
         logits_NK: NDArray[np.float32] = session.run(["logits"], {entry.name: inputs})[0]
         return logits_NK
 
-    return QuickModel(facts, logits)
+    return QuickModel(facts, logits, math.inf)
 
 
 def _temperature(facts: NetworkFacts) -> float:
