@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from alexnet._runtime.readback import Readback
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches, timed
@@ -23,7 +24,7 @@ from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
-from alexnet.inference.evaluate import evaluate
+from alexnet.inference.evaluate import BATCH_SIZE, CUDA_BATCH_SIZE, evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import input_finding, loss_finding
@@ -41,7 +42,7 @@ from alexnet.training.parallel.step_clock import slowest_rank
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.queued_step import QueuedStep, Readback, Requests, step_results, steps_behind
+from alexnet.training.queued_step import QueuedStep, Requests, step_results, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
@@ -151,16 +152,7 @@ class Trainer:
             self.log_event("trained", **trained)
             state.next_epoch()
             return Errors()
-        with self.average.swapped() if self.average else nullcontext():
-            if recipe.train_crop:
-                fit_batch_norm(self.network, self.preprocess, self.training)
-                self.processes.wait()  # each has read the images itself
-            self._poll = SignalPoll(self.processes)
-            errors = evaluate(
-                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                on_progress=self._validating, share=self.strategy.batch_part,
-                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
-                    batches if self.strategy.reports else [Errors()] * len(batches)))
+        errors = self.validate()
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
@@ -172,6 +164,21 @@ class Trainer:
             self._save("best", errors, resumable=False)
         self._save_last(errors)
         return errors
+
+    def validate(self) -> Errors:
+        """The errors on the validation images, of the weights or of their average."""
+        with self.average.swapped() if self.average else nullcontext():
+            if self.spec.recipe.train_crop:
+                fit_batch_norm(self.network, self.preprocess, self.training)
+                self.processes.wait()  # each has read the images itself
+            self._poll = SignalPoll(self.processes)
+            large = self.device.type == "cuda" and not self.spec.micro_batch  # micro-batches: memory is short
+            return evaluate(
+                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
+                batch_size=CUDA_BATCH_SIZE if large else BATCH_SIZE, autocast=self.precision.evaluation_autocast,
+                on_progress=self._validating, share=self.strategy.batch_part,
+                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
+                    batches if self.strategy.reports else [Errors()] * len(batches)))
 
     # --- One step ---
 
@@ -360,7 +367,7 @@ class Trainer:
         # The update after a finite loss can be the one that explodes, and must not be saved. The running variance of
         # batch normalization can overflow alone: training uses the batch's own, and evaluation would use infinity.
         tensors = (*self.network.state_dict().values(), *self.optimizer.velocity.values())
-        if not self.processes.all_true(all(bool(tensor.isfinite().all()) for tensor in tensors)):
+        if not self.processes.all_true(bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())):
             raise self._diverged(math.nan)
         self.state.loss_scale = self.precision.scale
         self.state.steps_since_overflow = self.precision.steps_since_overflow
