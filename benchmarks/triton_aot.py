@@ -64,16 +64,13 @@ def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
                {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "top_left": "*i64", "mirrored": "*u8",
                 "shift": "*fp32", "image": "*i64", "out": f"*{kind}", "side": "i32", "mean_side": "i32"},
                {"CROP": 224, "BGR": False, "CENTRAL": False, "BLOCK": 1024})
-        # The type of the key follows from its value: i32 in step 0, i64 afterwards, u64 from step 2**31 on.
-        for key in ("i32", "i64", "u64"):
-            yield (f"_dropout, {kind}, key {key}", kernels._dropout,
-                   {"x": f"*{kind}", "positions": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
-                    "key": key, "layer": "i32", "seed_high": "i32", "threshold": "i64", "scale": "fp32"},
-                   {"BLOCK": 1024})
+        yield (f"_dropout, {kind}", kernels._dropout,
+               {"x": f"*{kind}", "counter": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
+                "layer": "i32", "threshold": "i64", "scale": "fp32"}, {"BLOCK": 1024})
     for in_velocity, nesterov in ((True, False), (False, False), (False, True)):
         yield (f"_update, rate in the velocity {in_velocity}, nesterov {nesterov}", kernels._update,
-               {"w": "*fp32", "v": "*fp32", "g": "*fp32", "count": "i32",
-                **dict.fromkeys(("momentum", "decay", "rate"), "fp32")},
+               {**dict.fromkeys(("w", "v", "g", "learning_rate"), "*fp32"), "count": "i32",
+                **dict.fromkeys(("momentum", "decay"), "fp32")},
                {"IN_VELOCITY": in_velocity, "NESTEROV": nesterov, "BLOCK": 1024})
 
 

@@ -155,8 +155,9 @@ def crop_normalize(
 
 
 @triton.jit
-def _update(w, v, g, count, momentum, decay, rate, IN_VELOCITY: tl.constexpr, NESTEROV: tl.constexpr,
+def _update(w, v, g, learning_rate, count, momentum, decay, IN_VELOCITY: tl.constexpr, NESTEROV: tl.constexpr,
             BLOCK: tl.constexpr):
+    rate = tl.load(learning_rate)
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     weight, velocity = tl.load(w + at, mask=inside), tl.load(v + at, mask=inside)
@@ -173,31 +174,32 @@ def _update(w, v, g, count, momentum, decay, rate, IN_VELOCITY: tl.constexpr, NE
 
 
 def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, weight_decay: float, learning_rate: float,
+    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
     lr_in_velocity: bool, nesterov: bool,
 ) -> None:
     """`kernels.sgd_update` on CUDA."""
     block = 1024
     with _device_of(w):
         _update[(triton.cdiv(w.numel(), block),)](
-            w, v, g, w.numel(), momentum, weight_decay, learning_rate, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
+            w, v, g, learning_rate, w.numel(), momentum, weight_decay, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
             BLOCK=block)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
 
 
-@triton.jit(do_not_specialize=["key", "layer", "seed_high", "threshold"])
-def _dropout(x, positions, y, units, first_unit, key, layer, seed_high, threshold, scale, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["layer", "threshold"])
+def _dropout(x, counter, y, units, first_unit, layer, threshold, scale, BLOCK: tl.constexpr):
     """One program computes BLOCK units of one image. Each unit computes the four words of its counter and takes one."""
+    seed_low, seed_high, step = tl.load(counter), tl.load(counter + 1), tl.load(counter + 2)
     image = tl.program_id(0).to(tl.int64)
     unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = unit < units
     number = unit + first_unit
     zero = (number * 0).to(tl.uint32)
     word0, word1, word2, word3 = tl.philox(
-        key, (number // 4).to(tl.uint32), zero + tl.load(positions + image).to(tl.uint32),
-        (zero + layer).to(tl.uint32), (zero + seed_high).to(tl.uint32))
+        step << 32 | seed_low, (number // 4).to(tl.uint32), zero + tl.load(counter + 3 + image).to(tl.uint32),
+        (zero + layer).to(tl.uint32), zero + seed_high.to(tl.uint32))
     which = number % 4
     word = tl.where(which == 0, word0, tl.where(which == 1, word1, tl.where(which == 2, word2, word3)))
     value = tl.load(x + image * units + unit, mask=inside, other=0.0).to(tl.float32)
@@ -205,12 +207,12 @@ def _dropout(x, positions, y, units, first_unit, key, layer, seed_high, threshol
     tl.store(y + image * units + unit, value.to(y.dtype.element_ty), mask=inside)
 
 
-def dropout(x_ND: Tensor, positions_N: Tensor, draw: Draw, first_unit: int) -> Tensor:
-    """`kernels.dropout` on CUDA, with the positions on the device."""
+def dropout(x_ND: Tensor, counter: Tensor, draw: Draw, first_unit: int) -> Tensor:
+    """`kernels.dropout` on CUDA: seed, step and positions by `counter_words` on the device, p and layer by `draw`."""
     x, block = x_ND.contiguous(), 1024
     y = torch.empty_like(x)
     if x.numel():
         with _device_of(x):
             _dropout[(len(x), triton.cdiv(x.shape[1], block))](
-                x, positions_N, y, x.shape[1], first_unit, *draw.words, draw.threshold, draw.scale, BLOCK=block)
+                x, counter, y, x.shape[1], first_unit, draw.layer, draw.threshold, draw.scale, BLOCK=block)
     return y

@@ -48,6 +48,7 @@ from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
+from alexnet.training.step_graph import StepGraph, recorder_on
 from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
 from alexnet.training.views import TrainingViews
 from alexnet.training.weight_average import WeightAverage
@@ -88,6 +89,9 @@ class Trainer:
         self.training_views = TrainingViews(
             self.preprocess, self.spec.recipe, lighting_CC, self.precision.input_dtype, self.state.seed,
             self.spec.transform, rank=self.strategy.batch_part[0])
+        self.graph = StepGraph(
+            self.strategy.module, self.optimizer, self.precision, self.strategy.batch, self.class_weights_K,
+            recorder_on(self.device)) if self.spec.cuda_graph else None
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
@@ -202,8 +206,8 @@ class Trainer:
         epochs_done = (state.step + 0.5) / self.steps_per_epoch
         rate = learning_rate(recipe, epochs_done, state.plateau.drops)
         probe = ActivationProbe(self.network) if state.step % PROBE_STEPS == 0 else None
-        with probe or nullcontext():
-            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate))
+        with probe or nullcontext():  # a recorded step calls no hooks
+            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate), recorded=not probe)
         state.step += 1
         if self.average:
             self.average.update(state.step)
@@ -214,20 +218,27 @@ class Trainer:
         return QueuedStep(state.step, batch, rate, self._results(loss, wrong, batch, due),
                           due and self.processes.size == 1, began, waited, after)
 
-    def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
-        """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
+    def train_batch(
+        self, batch: Batch, rate: float, conv1: float, *, recorded: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions.
+
+        recorded: whether it may replay a CUDA graph (`RunSpec.cuda_graph`).
+        """
         state, images = self.state, len(batch.global_indices)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
         for number, (part, views_NCHW, mixed) in enumerate(
                 self.training_views.micro_batches(batch, count, state.epoch, state.step)):
             self.strategy.start_micro_batch(images, state.step, number, count)
-            last = number == count - 1
+            views_NCHW, last = views_NCHW.contiguous(memory_format=torch.channels_last), number == count - 1
+            if self.graph and recorded:
+                return self.graph(views_NCHW, part.labels_N, rate, conv1, mixed)
             with self.strategy.gradient_sync(enabled=last):
                 loss, wrong = train_step(
-                    self.strategy.module, self.optimizer, views_NCHW.contiguous(memory_format=torch.channels_last),
-                    part.labels_N, rate, self.precision, conv1, batch_fraction=len(part.indices) / images, update=last,
-                    class_weights_K=self.class_weights_K, mixed=mixed)
+                    self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision, conv1,
+                    batch_fraction=len(part.indices) / images, update=last, class_weights_K=self.class_weights_K,
+                    mixed=mixed)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
