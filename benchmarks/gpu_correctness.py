@@ -41,6 +41,7 @@ def correctness(bench: Bench) -> None:
         _network_error(bench, name, torch.float32, 1e-4, 1e-4)
         _network_error(bench, name, torch.bfloat16, 0.1, None)
     _step_without_waiting(bench)
+    _graph_error(bench)
 
 
 def _report(bench: Bench, name: str, result: torch.Tensor, exact: torch.Tensor, bound: float) -> None:
@@ -123,3 +124,25 @@ def _step_without_waiting(bench: Bench) -> None:
                     if not bench.dry:
                         torch.cuda.set_sync_debug_mode("default")
     bench.row("a step in which nothing may wait for the device", holds=not problem, problem=problem)
+
+
+def _graph_error(bench: Bench) -> None:
+    """The weights after 12 steps of the trainer with CUDA graphs against those without: other masks or rates show.
+
+    The bound leaves room for cuDNN's sums in any order, in bf16.
+    """
+    small = replace(bench, images=64 if bench.dry else 512, shards=bench.shards / "few")
+    layout, weights = bench.network("paper"), []
+    for graph in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = small.trainer(layout, small.images // 16, 1, folder, graph=graph)
+            before = torch.cat([parameter.detach().flatten() for parameter in trainer.optimizer.parameters])
+            trainer.network.train()
+            with closing(trainer.epoch_batches()) as source:
+                for batch in islice(source, 12):
+                    trainer._queue_step(batch, 0.0, 0.0, None)
+            after = torch.cat([parameter.detach().flatten() for parameter in trainer.optimizer.parameters])
+            weights.append((after - before).double())
+    distance = float((weights[1] - weights[0]).norm() / weights[0].norm())
+    bench.row("12 steps with CUDA graphs against 12 without: change of the weights", error=distance, bound=0.05,
+              holds=distance <= 0.05)

@@ -3,8 +3,9 @@
     python benchmarks/triton_aot.py [--json FILE]
 
 Triton compiles to PTX and its own ptxas to machine code, which its own cuobjdump reads; all are in Triton's wheel. The
-shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions. A
-kernel that spills registers into memory would be slow on a GPU, and one that does not compile would end the run.
+shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions,
+and the 32 maps with n = 9 of `cifar`. A kernel that spills registers into memory would be slow on a GPU, and one that
+does not compile would end the run.
 """
 
 from __future__ import annotations
@@ -53,13 +54,15 @@ def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
     """Name, function, types of the arguments, and constants of each kernel."""
     floats = dict.fromkeys(("k", "alpha", "beta"), "fp32")
     for kind in ("fp32", "bf16"):
-        for maps in (96, 256):
+        for maps, n in ((96, 5), (256, 5), (32, 9)):
             block = triton.next_power_of_2(maps)
-            constants = {"WIDTH": maps, "REACH": 2, "ROWS": max(1, 1024 // block), "BLOCK": block}
-            yield (f"_norm_forward, {maps} maps, {kind}", kernels._norm_forward,
-                   {"x": f"*{kind}", "y": f"*{kind}", "rows": "i32", **floats}, constants)
-            yield (f"_norm_backward, {maps} maps, {kind}", kernels._norm_backward,
-                   {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats}, constants)
+            constants = {"WIDTH": maps, "REACH": n // 2, "BLOCK": block}
+            yield (f"_norm_forward, {maps} maps, n {n}, {kind}", kernels._norm_forward,
+                   {"x": f"*{kind}", "y": f"*{kind}", "rows": "i32", **floats},
+                   {**constants, "ROWS": max(1, kernels.FORWARD_ELEMENTS // block)})
+            yield (f"_norm_backward, {maps} maps, n {n}, {kind}", kernels._norm_backward,
+                   {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats},
+                   {**constants, "ROWS": max(1, kernels.BACKWARD_ELEMENTS // block)})
         yield (f"_views, {kind}", kernels._views,
                {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "top_left": "*i64", "mirrored": "*u8",
                 "shift": "*fp32", "image": "*i64", "out": f"*{kind}", "side": "i32", "mean_side": "i32"},

@@ -27,6 +27,9 @@ def _device_of(tensor: Tensor) -> torch.cuda.device_of:
 # --- Response normalization (§3.3) ------------------------------------------------------------------------------------
 # A row is one pixel's maps of one tower, as in the C kernels. Neighbors are loaded again; they are in the cache.
 
+FORWARD_ELEMENTS, BACKWARD_ELEMENTS = 1024, 512
+"""Elements of one program. The gradient keeps the squares of 4 REACH + 1 maps for each of its elements in registers."""
+
 
 @triton.jit
 def _sums(x, at, map_, inside, k, alpha, WIDTH: tl.constexpr, REACH: tl.constexpr):
@@ -58,26 +61,34 @@ def _norm_backward(x, dy, dx, rows, k, alpha, beta, WIDTH: tl.constexpr, REACH: 
     map_ = tl.arange(0, BLOCK)[None, :]
     inside = (row < rows) & (map_ < WIDTH)
     at = row.to(tl.int64) * WIDTH + map_
+    squares = ()  # of the maps at distances -2 REACH to 2 REACH, each loaded once
+    for offset in tl.static_range(-2 * REACH, 2 * REACH + 1):
+        neighbor = map_ + offset
+        valid = inside & (neighbor >= 0) & (neighbor < WIDTH)
+        value = tl.load(x + at + offset, mask=valid, other=0.0).to(tl.float32)
+        squares = squares + (value * value,)
     neighbor_sum = tl.zeros(at.shape, tl.float32)
+    direct, center = neighbor_sum, neighbor_sum
     for offset in tl.static_range(-REACH, REACH + 1):
         neighbor = map_ + offset
         valid = inside & (neighbor >= 0) & (neighbor < WIDTH)
-        sums = _sums(x, at + offset, neighbor, valid, k, alpha, WIDTH, REACH)
+        sums = tl.zeros(at.shape, tl.float32)
+        for number in tl.static_range(2 * REACH + 1):
+            sums += squares[offset + REACH + number]
+        power = tl.log2(k + alpha * sums)
         value = tl.load(x + at + offset, mask=valid, other=0.0).to(tl.float32)
         grad = tl.load(dy + at + offset, mask=valid, other=0.0).to(tl.float32)
-        neighbor_sum += grad * value * tl.exp2(-(beta + 1) * tl.log2(sums))
-    sums = _sums(x, at, map_, inside, k, alpha, WIDTH, REACH)
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    grad = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
-    gradient = grad * tl.exp2(-beta * tl.log2(sums)) - 2 * alpha * beta * value * neighbor_sum
-    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
+        neighbor_sum += grad * value * tl.exp2(-(beta + 1) * power)
+        if offset == 0:
+            direct, center = grad * tl.exp2(-beta * power), value
+    tl.store(dx + at, (direct - 2 * alpha * beta * center * neighbor_sum).to(dx.dtype.element_ty), mask=inside)
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
     """`kernels.norm_forward` on CUDA."""
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
-    _over_rows(_norm_forward, x, (x, y), k, alpha, beta, n, towers)
+    _over_rows(_norm_forward, FORWARD_ELEMENTS, x, (x, y), k, alpha, beta, n, towers)
     return y
 
 
@@ -88,19 +99,20 @@ def norm_backward(
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     dy = grad_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
     dx = torch.empty_like(x)
-    _over_rows(_norm_backward, x, (x, dy, dx), k, alpha, beta, n, towers)
+    _over_rows(_norm_backward, BACKWARD_ELEMENTS, x, (x, dy, dx), k, alpha, beta, n, towers)
     return dx
 
 
 def _over_rows(
-    kernel: Any, x: Tensor, tensors: tuple[Tensor, ...], k: float, alpha: float, beta: float, n: int, towers: int,
+    kernel: Any, elements: int, x: Tensor, tensors: tuple[Tensor, ...], k: float, alpha: float, beta: float, n: int,
+    towers: int,
 ) -> None:
-    """Run a normalization kernel over all rows of x."""
+    """Run a normalization kernel over all rows of x, on about so many elements in each program."""
     if not x.numel():
         return
     width = x.shape[1] // towers
     rows, block = x.numel() // width, triton.next_power_of_2(width)
-    rows_per_program = max(1, 1024 // block)  # about a thousand elements
+    rows_per_program = max(1, elements // block)
     with _device_of(x):
         kernel[(triton.cdiv(rows, rows_per_program),)](
             *tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=rows_per_program, BLOCK=block)
