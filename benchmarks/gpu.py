@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from conv1_blocks import BlockConv2d
 from gpu_bench import Bench, step_flops
 from gpu_correctness import correctness
 
@@ -118,26 +119,34 @@ def layers(bench: Bench) -> None:
     network = AlexNet(layout).to(bench.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     multiply_adds = {layer.name: layer.multiply_adds or 0 for layer in explain(layout).layers}
     inputs, _ = bench.views(layout, batch)
+    first = network.named_layer("conv1")
+    assert isinstance(first, torch.nn.Conv2d)
+    if first.stride == (4, 4):
+        bench.row("conv1 by space-to-depth", batch=batch, microseconds=1e6 / _layer_rate(
+            bench, BlockConv2d(first), inputs))
     for name in network.layer_names():
         layer = network.named_layer(name)
         if isinstance(layer, torch.nn.Linear) and inputs.ndim == 4:
             inputs = inputs.flatten(1)
-        given = inputs.detach().requires_grad_(name != "conv1")
-
-        def work(layer: torch.nn.Module = layer, given: torch.Tensor = given) -> float:
-            with bench.precision.autocast():
-                outputs = layer(given)
-            if outputs.requires_grad:
-                outputs.backward(outputs.detach())
-            layer.zero_grad()
-            given.grad = None
-            return 1.0
-
-        rate = bench.rate(work)
+        rate = _layer_rate(bench, layer, inputs.detach().requires_grad_(name != "conv1"))
         flops = (4.0 if name == "conv1" else 6.0) * multiply_adds.get(name, 0) * batch
         bench.row(name, batch=batch, microseconds=1e6 / rate, flops_per_second=None if not flops else flops * rate)
         with torch.no_grad(), bench.precision.autocast():
             inputs = layer(inputs).detach()
+
+
+def _layer_rate(bench: Bench, layer: torch.nn.Module, given: torch.Tensor) -> float:
+    """Forward and backward passes a second."""
+    def work() -> float:
+        with bench.precision.autocast():
+            outputs = layer(given)
+        if outputs.requires_grad:
+            outputs.backward(outputs.detach())
+        layer.zero_grad()
+        given.grad = None
+        return 1.0
+
+    return bench.rate(work)
 
 
 # --- From shards ------------------------------------------------------------------------------------------------------

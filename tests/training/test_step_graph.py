@@ -104,7 +104,7 @@ needs_kernels = pytest.mark.skipif(not native.level(), reason="no compiled kerne
 def test_replayed_steps_are_those_of_a_run_without_recordings(
     packed, tiny, tmp_path, monkeypatch, train, options,
 ):
-    """With rates that change in every step, dropout, mixup, LARS, and a layer that stops learning in the second epoch."""
+    """With rates that change in every step, dropout, mixup, LARS, and a layer that stops in the second epoch."""
     plain = run(packed, tiny, tmp_path / "plain", train, graph=False, **options)
     monkeypatch.setattr(kernels, "_is_plain", lambda tensor: False)  # through the operators, which can be recorded
     replayed = run(packed, tiny, tmp_path / "graph", train, graph=True, recordings=True, **options)
