@@ -90,6 +90,8 @@ def test_on_a_cpu_the_option_changes_no_bit_also_of_a_run_that_is_resumed(packed
     run(packed, tiny, tmp_path / "graph", graph=True)
     resumed = run(packed, tiny, tmp_path / "graph", graph=True, epochs=2)
     assert resumed.state.step == 36
+    assert [json.loads((tmp_path / name / "config.json").read_text()).get("cuda_graph") for name in (
+        "plain", "graph")] == [None, True]
     assert equal(plain, resumed)
 
 

@@ -66,7 +66,7 @@ def _norm_backward(x, dy, dx, rows, k, alpha, beta, WIDTH: tl.constexpr, REACH: 
         neighbor = map_ + offset
         valid = inside & (neighbor >= 0) & (neighbor < WIDTH)
         value = tl.load(x + at + offset, mask=valid, other=0.0).to(tl.float32)
-        squares = squares + (value * value,)  # noqa: RUF005  Triton has no stars
+        squares = squares + (value * value,)  # type: ignore[assignment]  # noqa: RUF005  Triton has no stars
     neighbor_sum = tl.zeros(at.shape, tl.float32)
     direct, center = neighbor_sum, neighbor_sum
     for offset in tl.static_range(-REACH, REACH + 1):
