@@ -1,9 +1,8 @@
 """conv1 by space-to-depth: blocks of 4 x 4 pixels become 48 channels, and 11 x 11 at stride 4 3 x 3 at stride 1.
 
-The rearrangement is exact: the kernel is padded with a row and a column of zeros to 12 x 12, three blocks a side. The
-layer of gpu.py's phase `layers` says whether it is faster than the direct convolution. On one core of an EPYC with
-AVX-512 bf16 it is not, at batch 128, forward and backward together: 0.42 s against 0.36 s in bf16; in fp32 it takes
-0.84 s against 1.00 s, where its forward pass takes 0.47 s against 0.35 s, and its backward pass 0.38 s against 0.65 s.
+The rearrangement is exact: the kernel is padded with a row and a column of zeros to 12 x 12, three blocks a side. A row
+of gpu.py's phase `layers` says whether it is faster than the direct convolution on a GPU. On a CPU it is not
+(docs/performance.md).
 """
 
 from __future__ import annotations
