@@ -19,6 +19,7 @@ from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.spec import LRN
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.metrics import error_counts
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
 from alexnet.training.parallel.layers import dropped
@@ -37,6 +38,7 @@ def correctness(bench: Bench) -> None:
     bench.row("dropout: units that NumPy keeps and the kernel drops, or vice versa", error=float(wrong), bound=0.0,
               holds=wrong == 0)
     _views_error(bench)
+    _counts_error(bench)
     for name in ("paper", "torchvision"):
         _network_error(bench, name, torch.float32, 1e-4, 1e-4)
         _network_error(bench, name, torch.bfloat16, 0.1, None)
@@ -76,6 +78,18 @@ def _views_error(bench: Bench) -> None:
     result = preprocess.to(bench.device).training_views(
         pixels.to(bench.device), indices, recipe, 3, 1, lighting.to(bench.device))
     _report(bench, "training views against those of the CPU", result.cpu(), expected, 1e-5)
+
+
+def _counts_error(bench: Bench) -> None:
+    """Errors that validation counts on the device against those counted on the CPU, with ties and NaN."""
+    probabilities = torch.rand(512, 1000).softmax(1).round(decimals=5)  # so that some are equal
+    probabilities[3] = torch.nan
+    labels = torch.arange(512)
+    expected, result = error_counts(probabilities, labels), error_counts(
+        probabilities.to(bench.device), labels.to(bench.device)).cpu()
+    bench.row("top-1 and top-5 errors counted on the device that the CPU does not count, or vice versa",
+              error=float((result[1:] - expected[1:]).abs().sum()), bound=0.0,
+              holds=torch.equal(result[1:], expected[1:]))
 
 
 def _network_error(

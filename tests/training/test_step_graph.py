@@ -24,6 +24,7 @@ from alexnet.architecture.presets import recipe
 from alexnet.errors import UserError
 from alexnet.training import step_graph
 from alexnet.training.build import build
+from alexnet.training.optimizer import SGD
 from alexnet.training.spec import RunSpec
 from fake_gpu_library import TESTS, compiled
 
@@ -206,6 +207,16 @@ def test_what_cannot_be_recorded_is_refused(monkeypatch, options, problem):
         step_graph.check_recordable(
             **{"precision": "bf16", "micro_batch": None, "processes": 1, "device": CPU, **options})
     step_graph.check_recordable("bf16", None, 1, CPU)
+
+
+def test_an_update_whose_rate_is_a_number_is_never_recorded(monkeypatch):
+    """Without a kernel, torch's operators take the rate as a number: each replay would repeat it without a word."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    optimizer, weight = SGD(torch.nn.Linear(3, 2), recipe("paper")), torch.ones(2)
+    optimizer._update([weight], [torch.zeros(2)], [torch.ones(2)], 0.5, 0.0)
+    assert weight.tolist() == [0.5, 0.5]
+    with pytest.raises(RuntimeError, match="would replay the learning rate"):
+        optimizer._update([SimpleNamespace(is_cuda=True)], [], [], 0.5, 0.0)
 
 
 def test_a_run_with_micro_batches_is_refused_before_anything_is_written(packed, tiny, tmp_path):

@@ -134,8 +134,10 @@ class SGD:
         torch._foreach_mul_(gradients, (self.recipe.clip_norm / (norm + 1e-12)).clamp(max=1.0))
 
     def _update(self, w: list[Tensor], v: list[Tensor], g: list[Tensor], eps: float, decay: float) -> None:
-        """The rule, in torch's operators."""
+        """The rule, in torch's operators, which take the rate as a number."""
         recipe = self.recipe
+        if w[0].is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("a CUDA graph would replay the learning rate of the step that it recorded")
         torch._foreach_mul_(v, recipe.momentum)
         if recipe.lr_in_velocity:
             torch._foreach_add_(v, w, alpha=-decay * eps)
