@@ -86,7 +86,6 @@ def predictions(
     """
     device, size = device or torch.device("cpu"), max(1, batch_size // views)
     bounds, firsts = batch_bounds(len(split), size), rank_batches(len(split), size, share[1])
-    no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
     modes = [network.training for network, _ in models]
     try:
         for network, _ in models:
@@ -98,6 +97,7 @@ def predictions(
                         outputs_NK = probabilities(models, batch.pixels, views)
                     yield outputs_NK, batch.indices
                 elif collective:
+                    no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
                     with torch.inference_mode(), autocast():
                         probabilities(models, no_images, views)
                 if on_progress:
