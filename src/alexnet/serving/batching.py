@@ -91,7 +91,7 @@ class DynamicBatcher(Generic[Network, Output]):
         self._queue = FairQueue[QueuedImage[Network, Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
+        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority, (5,))
 
     async def submit(self, client: str, network: Network, images: Sequence[ImageArray], views: int = 1,
                      watch: Stopwatch | None = None) -> list[Output]:
