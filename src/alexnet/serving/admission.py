@@ -18,8 +18,7 @@ class Overloaded(Exception):
     """The estimated waiting time exceeds `max_queue_seconds`.
 
     Attributes:
-        is_long: whether the request has several images that alone take longer, so that it is admitted only while nothing
-            else is pending.
+        is_long: whether the request has several images that alone take longer. It is admitted while nothing is pending.
     """
 
     def __init__(self, is_long: bool) -> None:
