@@ -94,4 +94,4 @@ def measure(processes: int, rounds: int, seconds: float) -> Finding:
 
 
 if __name__ == "__main__":
-    ledger.main(measure, processes=2, rounds=6, seconds=5.0)
+    ledger.main(measure, processes=2, rounds=5, seconds=5.0)
