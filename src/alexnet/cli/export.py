@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.cli.app import WEIGHTS, Overwrite, app, check_output, require_new
+from alexnet.cli.app import HTML_FILE, WEIGHTS, Overwrite, app, check_output, require_new
 from alexnet.cli.default_checkpoint import split_checkpoint
 from alexnet.errors import UserError, require
 
@@ -81,9 +81,11 @@ def export(
 
 
 def _written(path: Path, kind: str) -> list[Path]:
-    """What `export` writes: files, or a folder, which may exist if it is empty."""
-    if path.is_dir():  # which those that write files refuse
-        return [path] if kind in ("safetensors", "web") and any(path.iterdir()) else []
+    """The files that `export` writes, or the folder, if it holds an export; with other files it is refused later."""
+    if kind == "safetensors" or (kind == "web" and path.suffix not in HTML_FILE):
+        return [path] if any((path / name).exists() for name in ("model.safetensors", "index.html")) else []
+    if path.is_dir():
+        return []
     return [path, path.with_suffix(".bin")] if kind == "openvino" else [path]
 
 
