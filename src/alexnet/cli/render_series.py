@@ -68,7 +68,9 @@ def series_test_text(found: SeriesTest) -> Iterator[str]:
                f"independent ({first} and {second} runs).")
     else:
         yield f"The runs are paired by seed ({first} pairs): same seed, same validation images."
-    if found.test:
+    if found.test and found.test.minimum_detectable < 1:
         yield (f"With these runs the test usually finds only differences of {100 * found.test.minimum_detectable:.2f} "
                "points or more (power 80%, level 5%, at the observed spread).")
+    elif found.test:
+        yield "The runs spread so much that so few of them show no difference at all: train more seeds."
     yield "The interval covers the seed of training, and not the choice of the images, which are the same for all runs."
