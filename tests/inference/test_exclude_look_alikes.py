@@ -16,6 +16,7 @@ from alexnet.data.sources.detect import open_dataset
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, save
 from alexnet.models.seen import SeenImages
+from command_line import SMALL
 from command_line import alexnet as command
 
 
@@ -105,3 +106,20 @@ def test_data_of_look_alikes_only_and_the_opposite_option_are_refused(
     assert "all 12 images" in capsys.readouterr().err
     assert command("evaluate", checkpoint, alike, "--exclude-look-alikes", "--include-trained") == 2
     assert "choose one of them" in capsys.readouterr().err
+
+
+def test_check_names_the_option_for_near_copies_and_the_counts_agree(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """The images that `check` finds to look the same as training images are those that `evaluate` leaves out."""
+    originals = [jpeg(scene(seed), 92) for seed in range(16)]
+    write_images(tmp_path / "data/train", originals)
+    write_images(tmp_path / "data/val", [WAYS["half"](original) for original in originals[:4]] + [
+        jpeg(scene(seed), 92) for seed in range(100, 108)])
+    assert command("check", tmp_path / "data", "--json") == 0
+    (near,) = [finding for finding in json.loads(capsys.readouterr().out)["findings"]
+               if finding["kind"] == "near_copies_across_splits"]
+    assert near["problem"].startswith("4 images of 12 look the same as training images")
+    assert near["remedy"].startswith("delete one copy, or evaluate with --exclude-look-alikes; otherwise")
+    assert command("train", tmp_path / "data", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
+    capsys.readouterr()
+    result = json.loads(evaluated(capsys, tmp_path / "run", tmp_path / "data", "--exclude-look-alikes", "--json"))
+    assert (result["photographs"], result["measured"]["look_alikes_left_out"]) == (8, 4)

@@ -70,8 +70,8 @@ def test_what_cannot_be_paired_says_why_and_gets_welchs_test(second, reason):
     found = compare_series(first, second, (errors(210, 230), errors(250, 262)))
     assert found.method == "Welch's t test"
     assert found.test.p == pytest.approx(stats.ttest_ind([0.21, 0.23], [0.25, 0.262], equal_var=False).pvalue)
-    assert text(found)[1] == (f"The runs are not paired by seed, since {reason}; Welch's test takes them as independent "
-                              "(2 and 2 runs).")
+    assert text(found)[1] == (f"The runs are not paired by seed, since {reason}; Welch's test takes them as "
+                              "independent (2 and 2 runs).")
 
 
 def test_equal_differences_have_no_spread_and_prove_nothing():
