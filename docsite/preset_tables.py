@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "presets.md"
 PUBLISHED = ROOT / "docs" / "published-errors.json"
 
+_SPACE = "\N{NO-BREAK SPACE}"
+
 PAPER_SYSTEMS = {"1 CNN": "paper", "1 CNN*": "paper-conv6"}
 """System of Tables 1 and 2 -> the preset that it is."""
 
@@ -92,8 +94,8 @@ def _network_row(arch: Arch) -> dict[str, str]:
     activation = facts[convs[0], "followed by"].split(", ")
     return {
         "convolutions": "<br>".join(
-            f"{conv.width} {conv.kernel}x{conv.kernel}" + (f"/{conv.stride}" if conv.stride > 1 else "")
-            + (f" p{conv.padding}" if conv.padding else "") + " g" * (conv.grouped and arch.towers > 1)
+            f"{conv.width}{_SPACE}{conv.kernel}x{conv.kernel}" + (f"/{conv.stride}" if conv.stride > 1 else "")
+            + (f"{_SPACE}p{conv.padding}" if conv.padding else "") + f"{_SPACE}g" * (conv.grouped and arch.towers > 1)
             for conv in arch.conv),
         "towers": str(arch.towers),
         "hidden layers": ", ".join(f"{layer.width:,}" for layer in arch.dense) or "none",

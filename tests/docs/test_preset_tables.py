@@ -10,7 +10,8 @@ from alexnet.architecture.presets import ARCHS, RECIPES
 
 def rows(heading):
     """The rows of the first table under a heading, as lists of cells."""
-    section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    text = PAGE.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines()
             if line.startswith("| `")]
 
