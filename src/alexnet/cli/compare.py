@@ -113,7 +113,7 @@ def _print_pairs(
                      for name, saved, each in zip(names, checkpoints, measured.errors, strict=True)],
             "settings": [asdict(setting) for setting in settings],
             "tests": [{**test.to_json(), "first": names[test.first], "second": names[test.second]} for test in tests],
-            "measured": measured.selection.to_json()}, indent=2))
+            "views": 1, "measured": measured.selection.to_json()}, indent=2))
         return
     Console(highlight=False).print(comparison_table(
         names, settings, measured.errors, tests, len(checkpoints[0].classes), all_settings))
@@ -141,7 +141,7 @@ def _print_series(series: tuple[Series, Series], measured: _Measured, all_settin
                          one.names, one.checkpoints, one.seeds, values, strict=True)],
             "settings": [asdict(setting) for setting in settings],
             "series": [spread_json(one, values) for one, values in zip(series, errors, strict=True)],
-            "test": test.to_json(), "measured": measured.selection.to_json()}, indent=2))
+            "test": test.to_json(), "views": 1, "measured": measured.selection.to_json()}, indent=2))
         return
     Console(highlight=False).print(series_table(series, settings, errors, test, all_settings))
     print(measured.selection.describe())
