@@ -57,11 +57,7 @@ def export(
         print(_export_to_hub(name, out[0], private, no_training_hashes))
         return
     require(not private, "--private is for an upload to hf://USER/NAME", "leave it out")
-    if to is None and path.suffix not in FORMAT_OF:
-        raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
-                        "folder with safetensors)",
-                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
-    kind = to or FORMAT_OF[path.suffix]
+    kind = _format(path, to)
     require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
     require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",
             "add --data DATA" if int8 else "leave it out, or add --int8")
@@ -84,6 +80,15 @@ def export(
     if no_training_hashes:
         saved = _without_hashes(saved, path.name)
     print(write(saved, path, kind, from_pixels=from_pixels).describe())
+
+
+def _format(path: Path, to: str | None) -> str:
+    """The format that --to names, else that of the ending."""
+    if to is None and path.suffix not in FORMAT_OF:
+        raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
+                        "folder with safetensors)",
+                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
+    return to or FORMAT_OF[path.suffix]
 
 
 def _without_hashes(saved: Checkpoint, name: str) -> Checkpoint:
