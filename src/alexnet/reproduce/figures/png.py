@@ -64,11 +64,11 @@ class _Brush:
         (x, y), radius, pen = circle.center, circle.radius, max(1, round(circle.width * self._fine))
         if circle.fill:
             self._paint([(x - radius, y - radius), (x + radius, y + radius)], 0.0, circle.fill, 1.0,
-                        lambda mask, points: mask.ellipse(points, fill=255))
+                        lambda mask, points: mask.ellipse(_ellipse(points), fill=255))
         if circle.stroke:
             outer = radius + circle.width / 2  # ImageDraw's outlines lie inside, a stroke half outside
             self._paint([(x - outer, y - outer), (x + outer, y + outer)], 0.0, circle.stroke, 1.0,
-                        lambda mask, points: mask.ellipse(points, outline=255, width=pen))
+                        lambda mask, points: mask.ellipse(_ellipse(points), outline=255, width=pen))
 
     def text(self, text: Text) -> None:
         """Write a line of text: into a mask of its own, which is turned if the text is rotated."""
@@ -117,6 +117,12 @@ class _Brush:
         if opacity < 1:
             mask = mask.point([round(opacity * level) for level in range(256)])
         self._image.paste(ImageColor.getrgb(PALETTE[color][0]), (left, top), mask)
+
+
+def _ellipse(corners: Sequence[Point]) -> list[Point]:
+    """The box of an ellipse as ImageDraw takes it: with its last row and column."""
+    first, (right, bottom) = corners
+    return [first, (right - 1, bottom - 1)]
 
 
 def dashed(points: Sequence[Point], lengths: Sequence[float]) -> Iterator[list[Point]]:

@@ -37,9 +37,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def number_labels(ticks: Sequence[float]) -> list[str]:
-    """Numbers with the decimals that the ticks need, the same for all."""
-    decimals = max((len(f"{tick:.12g}".partition(".")[2]) if abs(tick) >= 1e-4 else 6 for tick in ticks if tick),
-                   default=0)
+    """Numbers with the decimals that the ticks need, the same for all; small ones with an exponent."""
+    if 0 < max(map(abs, ticks), default=0.0) < 1e-4:
+        return [f"{tick:g}".replace("-", "−") for tick in ticks]
+    decimals = max((len(f"{tick:.10f}".rstrip("0").partition(".")[2]) for tick in ticks), default=0)
     return [f"{tick:,.{decimals}f}".replace("-", "−") for tick in ticks]
 
 
