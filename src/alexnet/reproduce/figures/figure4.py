@@ -46,12 +46,12 @@ def figure4(
     Raises:
         UserError: the data has no images that the network was not trained on.
     """
-    predictions = predict_validation(saved, packed, EXAMPLES)
+    model = model_from_checkpoint(saved)
+    predictions = predict_validation(saved, packed, EXAMPLES, model=(model.network, model.preprocess))
     if predictions is None:
         raise UserError("the data has no images that the network was not trained on", "give data with a val/ folder")
     tiles = prediction_tiles(predictions, predictions.examples)
     queries = tiles[:QUERIES]
-    model = model_from_checkpoint(saved)
     nearest = training_features(model, packed, on_progress=on_progress).nearest(
         model, [tile.pixels_HWC for tile in queries], packed.classes)
     rows = neighbor_rows([tile.pixels_HWC for tile in queries], [tile.truth for tile in queries], nearest,

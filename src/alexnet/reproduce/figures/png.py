@@ -51,23 +51,26 @@ class _Brush:
 
     def path(self, path: Path) -> None:
         if path.fill:
-            self._paint(path.points, 0.0, path.fill, path.fill_opacity,
-                        lambda mask, points: mask.polygon(points, fill=255))
+            level = round(255 * path.fill_opacity)
+            self._paint(path.points, 0.0, path.fill, lambda mask, points: mask.polygon(points, fill=level))
         if path.stroke:
-            points = [*path.points, path.points[0]] if path.closed else path.points
-            pen = max(1, round(path.width * self._fine))
-            for piece in dashed(points, [length * path.width for length in path.dashes]):
-                self._paint(piece, path.width, path.stroke, path.stroke_opacity,
-                            lambda mask, points: mask.line(points, fill=255, width=pen, joint="curve"))
+            pen, level = max(1, round(path.width * self._fine)), round(255 * path.stroke_opacity)
+            lengths = [length * path.width * self._fine for length in path.dashes]
+
+            def draw(mask: ImageDraw.ImageDraw, points: list[Point]) -> None:
+                for piece in dashed(points, lengths):
+                    mask.line(piece, fill=level, width=pen, joint="curve")
+
+            self._paint([*path.points, path.points[0]] if path.closed else path.points, path.width, path.stroke, draw)
 
     def circle(self, circle: Circle) -> None:
         (x, y), radius, pen = circle.center, circle.radius, max(1, round(circle.width * self._fine))
         if circle.fill:
-            self._paint([(x - radius, y - radius), (x + radius, y + radius)], 0.0, circle.fill, 1.0,
+            self._paint([(x - radius, y - radius), (x + radius, y + radius)], 0.0, circle.fill,
                         lambda mask, points: mask.ellipse(_ellipse(points), fill=255))
         if circle.stroke:
             outer = radius + circle.width / 2  # ImageDraw's outlines lie inside, a stroke half outside
-            self._paint([(x - outer, y - outer), (x + outer, y + outer)], 0.0, circle.stroke, 1.0,
+            self._paint([(x - outer, y - outer), (x + outer, y + outer)], 0.0, circle.stroke,
                         lambda mask, points: mask.ellipse(_ellipse(points), outline=255, width=pen))
 
     def text(self, text: Text) -> None:
@@ -96,7 +99,7 @@ class _Brush:
         self._image.paste(scaled, (left, top), scaled if scaled.mode == "RGBA" else None)
 
     def _paint(
-        self, points: Sequence[Point], margin: float, color: Color, opacity: float,
+        self, points: Sequence[Point], margin: float, color: Color,
         draw: Callable[[ImageDraw.ImageDraw, list[Point]], object],
     ) -> None:
         """Draw into a mask around the points, with a margin in points (1/72 inch), and stamp it."""
@@ -109,14 +112,11 @@ class _Brush:
         mask = Image.new("L", (OVERSAMPLING * (right - left), OVERSAMPLING * (bottom - top)))
         draw(ImageDraw.Draw(mask), [(x * self._fine - OVERSAMPLING * left, y * self._fine - OVERSAMPLING * top)
                                     for x, y in points])
-        self._stamp(mask, left, top, color, opacity)
+        self._stamp(mask, left, top, color)
 
-    def _stamp(self, mask: Image.Image, left: int, top: int, color: Color, opacity: float = 1.0) -> None:
-        """Reduce a mask, and color the image where it is set."""
-        mask = mask.reduce(OVERSAMPLING)
-        if opacity < 1:
-            mask = mask.point([round(opacity * level) for level in range(256)])
-        self._image.paste(ImageColor.getrgb(PALETTE[color][0]), (left, top), mask)
+    def _stamp(self, mask: Image.Image, left: int, top: int, color: Color) -> None:
+        """Reduce a mask, whose levels are opacities, and color the image through it."""
+        self._image.paste(ImageColor.getrgb(PALETTE[color][0]), (left, top), mask.reduce(OVERSAMPLING))
 
 
 def _ellipse(corners: Sequence[Point]) -> list[Point]:
