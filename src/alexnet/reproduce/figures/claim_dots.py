@@ -67,7 +67,7 @@ def _draw_comparisons(drawing: Drawing, top: float, height: float, comparisons: 
         ends = (neutral, x.high) if comparison["sign"] > 0 else (x.low, neutral)
         (left, above), (right, below) = axes.place(ends[0], row - 0.5), axes.place(ends[1], row + 0.5)
         axes.rectangle(left, above, right - left, below - above, "faint", 0.55)
-    ticks = linear_ticks(x.low, x.high, 5)
+    ticks = linear_ticks(x.low, x.high, 7)
     axes.x_axis(ticks, [_tick(label, unit) for label in number_labels(ticks)], grid=True)
     _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
     axes.title(f"Ratio of {quantity} (below 1: less)" if unit == "times" else
