@@ -37,6 +37,9 @@ class PredictionTile:
 CELL, IMAGE, BAR = 151.0, 141.0, 18.0
 """Points: from one image to the next, side of an image over its predictions, and height of the bar of a class."""
 
+MARGIN = 3.0
+"""Points: from the edges of a grid to its images and texts."""
+
 COLUMNS = 4
 """Images in a row, at most."""
 
@@ -57,7 +60,7 @@ def draw_prediction_grid(drawing: Drawing, tiles: Sequence[PredictionTile]) -> N
     """`prediction_grid`, at the left edge of a drawing."""
     for number, tile in enumerate(tiles):
         row, column = divmod(number, COLUMNS)
-        x, y = CELL * column + (CELL - IMAGE) / 2, (IMAGE + 32 + BAR * len(tile.ranked)) * row
+        x, y = CELL * column + (CELL - IMAGE) / 2, MARGIN + (IMAGE + 32 + BAR * len(tile.ranked)) * row
         drawing.picture(tile.pixels_HWC, x, y, IMAGE)
         drawing.text(x + IMAGE / 2, y + IMAGE + 5, truncate(tile.truth, 24), anchor="middle", vertical="top", bold=True)
         for place, ranked in enumerate(tile.ranked):
@@ -105,15 +108,15 @@ def neighbor_grid(rows: Sequence[NeighborRow]) -> Drawing:
 
 def neighbor_grid_size(rows: Sequence[NeighborRow]) -> tuple[float, float]:
     """Width and height in points."""
-    return STEP * (1 + max(len(row.nearest) for row in rows)) + SEPARATION, ROW * len(rows)
+    return MARGIN + STEP * (1 + max(len(row.nearest) for row in rows)) + SEPARATION, ROW * len(rows)
 
 
 def draw_neighbor_grid(drawing: Drawing, rows: Sequence[NeighborRow], left: float = 0.0, scale: float = 1.0) -> None:
     """`neighbor_grid`, into a drawing, `left` points from its left edge and `scale` times as large."""
     for number, row in enumerate(rows):
         for column, tile in enumerate([row.query, *row.nearest]):
-            side, top = 0.95 * STEP * scale, scale * ROW * number
-            x = left + scale * (STEP * column + SEPARATION * bool(column))
+            side, top = 0.95 * STEP * scale, MARGIN + scale * ROW * number
+            x = left + MARGIN + scale * (STEP * column + SEPARATION * bool(column))
             drawing.picture(tile.pixels_HWC, x, top, side)
             drawing.text(x + side / 2, top + side + 5, truncate(tile.name, 18), 7.5, "blue" if tile.is_true else "ink",
                          anchor="middle", vertical="top", bold=tile is row.query)
@@ -131,13 +134,13 @@ def patch_grid(rows: Mapping[str, Sequence[tuple[NDArray[uint8], str]]], columns
         rows: name of the unit -> its patches uint8 [h, w, 3], each with its label.
         columns: patches in a full row; a shorter row stays empty at its end.
     """
-    side, step, left, top, row_height = 59.0, 64.0, 83.0, 19.0, 76.0  # points
+    side, step, left, top, row_height = 59.0, 64.0, 86.0, 21.0, 76.0  # points
     drawing = Drawing(left + columns * step, top + row_height * len(rows), "Image patches that activate units most")
-    drawing.text(0.0, 2.0, "Label: output of the unit. Pale: outside the unit's receptive field.", 8.5, "quiet",
+    drawing.text(MARGIN, 5.0, "Label: output of the unit. Pale: outside the unit's receptive field.", 8.5, "quiet",
                  vertical="top")
     for number, (name, patches) in enumerate(rows.items()):
         y = top + row_height * number
-        drawing.text(0.0, y + side / 2, name, 9, vertical="middle")
+        drawing.text(MARGIN, y + side / 2, name, 9, vertical="middle")
         for column, (patch_HWC, label) in enumerate(patches):
             x = left + column * step
             # Larger patches are drawn smaller than they are, and Lanczos would add rings at edges.
