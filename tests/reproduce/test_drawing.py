@@ -5,20 +5,27 @@ import io
 import math
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from alexnet._runtime.page_style import PALETTE
+from alexnet.reproduce.figures import fonts
 from alexnet.reproduce.figures.axes import Axes, Key, Scale
-from alexnet.reproduce.figures.drawing import Drawing, Path, Text
+from alexnet.reproduce.figures.drawing import Drawing, Text
+from alexnet.reproduce.figures.drawing import Path as DrawnPath
 from alexnet.reproduce.figures.fonts import font, text_width
 from alexnet.reproduce.figures.png import dashed, png, rasterize
 from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.figures.ticks import linear_ticks, log_ticks, number_labels, percent_labels
 from drawings import box, curves, labels, shapes, values
+
+DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""A font that has Armenian letters, which ours lacks."""
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -220,12 +227,24 @@ def test_a_png_file_says_its_resolution():
 
 
 def test_the_font_has_the_letters_of_european_languages_and_mathematical_signs():
+    letters = "AZaz09äöüßéèñçøåžşğıłőαωΔЖяії×−–—…≤≥≈≠→±·°½€§%‰√∞"
     for bold in (False, True):
-        face = font(20.0, bold=bold)
+        face = font(letters, 20.0, bold=bold)
+        assert face.getname()[0] == ("Inter SemiBold" if bold else "Inter")
         missing = bytes(face.getmask("\uffff"))
-        lacking = [letter for letter in "AZaz09äöüßéèñçøåžşğıłőαωΔЖяії×−–—…≤≥≈≠→±·°²³½€§%‰√∞√∑"
-                   if bytes(face.getmask(letter)) == missing]
-        assert lacking in ([], ["∑"])
+        assert not [letter for letter in letters if bytes(face.getmask(letter)) == missing]
+
+
+def test_a_text_in_another_script_is_drawn_with_a_font_of_the_system_that_has_it(monkeypatch):
+    monkeypatch.setattr(fonts, "SYSTEM_FONTS", ("no-such-font.ttf",))
+    fonts._file.cache_clear()
+    assert font("Հայերեն", 20.0).getname()[0] == "Inter"  # shows boxes
+    monkeypatch.setattr(fonts, "SYSTEM_FONTS", ("no-such-font.ttf", str(DEJAVU)))
+    fonts._file.cache_clear()
+    assert font("Հայերեն", 20.0).getname()[0] == "DejaVu Sans"
+    assert font("plain", 20.0).getname()[0] == font("grün − ½", 20.0).getname()[0] == "Inter"
+    assert text_width("Հայերեն", 10) == pytest.approx(ImageFont.truetype(str(DEJAVU), 10).getlength("Հայերեն"), 0.05)
+    fonts._file.cache_clear()
 
 
 def test_bold_text_is_wider_and_lines_are_measured_one_by_one():
@@ -309,7 +328,7 @@ def test_axes_have_a_label_and_a_grid_line_at_each_tick():
     axes.title("Above")
     assert labels(axes, rows=True) == {"none": 0, "half": 0.5}
     assert labels(axes, rows=False) == {"a": 0, "b": 5, "c": 10}
-    grid = [values(axes, path.points) for path in shapes(axes, Path, stroke="faint")]
+    grid = [values(axes, path.points) for path in shapes(axes, DrawnPath, stroke="faint")]
     assert grid == [[(0, 0), (10, 0)], [(0, 0.5), (10, 0.5)]]
     (title,), (below,) = shapes(axes, Text, text="Above"), shapes(axes, Text, text="below")
     assert (title.x, title.bold) == (axes.left, True)

@@ -89,7 +89,7 @@ class _Brush:
         off_x, off_y = (-off_y, off_x) if text.rotated else (off_x, off_y)
         mask = Image.new("L", (width, height))
         ImageDraw.Draw(mask).text((origin_x - before + off_x, origin_y + off_y), text.text, fill=255,
-                                  font=font(size, bold=text.bold), anchor="ls")
+                                  font=font(text.text, size, bold=text.bold), anchor="ls")
         self._stamp(mask.transpose(Image.Transpose.ROTATE_90) if text.rotated else mask, left, top, text.color)
 
     def picture(self, picture: Picture) -> None:
