@@ -85,7 +85,7 @@ class Axes(Canvas):
         self.text(self.left, self.top - 9 - 12 * lines, text, bold=True)
 
     def x_axis(
-        self, ticks: Sequence[float], labels: Sequence[str], label: str = "", *, grid: bool = False, line: bool = True,
+        self, ticks: Sequence[float], labels: Sequence[str], label: str = "", *, grid: bool = False,
     ) -> None:
         """Draw the horizontal axis, with a mark and a label at each tick, and the name of the values below."""
         for tick, text in zip(ticks, labels, strict=True):
@@ -94,8 +94,7 @@ class Axes(Canvas):
                 self.line([(x, self.top), (x, self.bottom)], "faint", HAIRLINE)
             self.line([(x, self.bottom), (x, self.bottom + 3)], "quiet", HAIRLINE)
             self.text(x, self.bottom + 7, text, SMALL, "quiet", anchor="middle", vertical="top")
-        if line:
-            self.line([(self.left, self.bottom), (self.right, self.bottom)], "quiet", HAIRLINE)
+        self.line([(self.left, self.bottom), (self.right, self.bottom)], "quiet", HAIRLINE)
         self.text((self.left + self.right) / 2, self.bottom + 22, label, SMALL, "quiet", anchor="middle",
                   vertical="top")
 
