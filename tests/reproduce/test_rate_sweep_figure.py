@@ -1,5 +1,9 @@
 """The figure of `alexnet lr-find`: losses over a logarithmic axis, the suggestion, and no room for the divergence."""
 
+import math
+
+import pytest
+
 from alexnet.reproduce.figures.drawing import Path, Text
 from alexnet.reproduce.figures.rate_sweep import rate_sweep
 from alexnet.training.lr_find import RateSweep
@@ -24,6 +28,15 @@ def test_it_shows_both_curves_and_the_suggestion_up_to_the_divergence():
                for _, y in path.points)
     assert [text.text for text in shapes(axes, Text, color="ink", bold=False)] == [
         "batch", "moving average", "suggestion: 0.0032"]
+
+
+@pytest.mark.parametrize("smoothed", [(math.inf,), (2.0, math.nan), (0.0, 0.0)])
+def test_a_sweep_that_diverges_at_once_is_drawn(smoothed):
+    rates = RATES[: len(smoothed)]
+    diverged = RateSweep(rates, smoothed, smoothed, diverged=True, lowest=rates[0], rose=None, suggestion=None,
+                         findings=())
+    (axes,) = rate_sweep(diverged).axes
+    assert axes.y.low < axes.y.high < math.inf
 
 
 def test_without_a_suggestion_none_is_drawn():

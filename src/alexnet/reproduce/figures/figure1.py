@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -80,11 +81,13 @@ def training_error_curves(
     if chance:
         keys.append(Key("chance, before training", "quiet", 0.0, marker="circle", filled=False))
     x = Scale(0.0, max(epoch for points in curves.values() for epoch, _ in points))
-    y = Scale(0.0, 1.05 * max(error for points in curves.values() for _, error in points) or 1.0)
+    errors = [error for points in curves.values() for _, error in points if math.isfinite(error)]
+    y = Scale(0.0, 1.05 * max(target, *errors))
     ticks = linear_ticks(y.low, y.high)
     left = label_room(percent_labels(ticks)) + 2
-    right = legend_size(keys)[0] + 14  # beside the axes: within them the legend would cover curves
-    drawing = Drawing(left + 320 + right, 245, "Training error over epochs: " + ", ".join(curves))
+    right = max(legend_size(keys)[0], 80.0) + 14  # beside the axes: within them the legend would cover curves
+    drawing = Drawing(left + 320 + right, max(245.0, legend_size(keys)[1] + 60),
+                      f"Training error over epochs: {', '.join(curves)}")
     axes = Axes(drawing, left, 22, 320, 189, x, y)
     axes.title("Training error")
     axes.y_axis(ticks, percent_labels(ticks))
@@ -95,6 +98,7 @@ def training_error_curves(
         axes.plot([epoch for epoch, _ in points], [error for _, error in points], key.color, dashes=key.dashes)
     axes.marks([0.0] * len(chance), chance, "quiet", 2.7, fill="paper")
     draw_legend(axes, keys, axes.right + 12, axes.top - 4)
-    _, middle = axes.place(0.0, target)
+    # At the target's line, and below the legend of many runs.
+    middle = max(axes.place(0.0, target)[1], axes.top - 4 + legend_size(keys)[1] + 16)
     axes.text(axes.right + 6, middle, f"{target:.0%}, where the\npaper compares", 8.5, "quiet", vertical="middle")
     return drawing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
 from alexnet.reproduce.figures.drawing import Drawing
 from alexnet.reproduce.figures.ticks import linear_ticks, log_ticks, number_labels
@@ -13,8 +15,9 @@ def rate_sweep(sweep: RateSweep) -> Drawing:
     width, height = 432.0, 230.0  # points
     drawing = Drawing(width, height, "Loss over the learning rate" + (
         f", with the suggestion {sweep.suggestion:.2g}" if sweep.suggestion is not None else ""))
-    low, start = min(sweep.smoothed), max(sweep.smoothed[:1])
-    margin = max(0.1 * start, start - low)
+    finite = [loss for loss in sweep.smoothed if math.isfinite(loss)] or [1.0]
+    low, start = min(finite), finite[0]
+    margin = max(0.1 * start, start - low) or 1.0
     y = Scale(max(0.0, low - margin), start + margin)  # the loss after the divergence is of no interest
     ticks = linear_ticks(y.low, y.high)
     room = label_room(number_labels(ticks)) + 2
