@@ -23,6 +23,7 @@ from alexnet.cli.app import (
     ForwardSize,
     Json,
     Labels,
+    Overwrite,
     Split,
     app,
     at_least_1,
@@ -51,17 +52,18 @@ class DetailOptions:
     """Write a CSV file with a line for each image: name, true class, predicted class, probabilities, correct or not."""
     html: Path | None = None
     """Write an offline page that shows every mistake, grouped by true and predicted class."""
+    overwrite: Overwrite = False
 
     @property
     def any(self) -> bool:
         return bool(self.per_class or self.csv or self.html)
 
     def check(self) -> None:
-        """Raise UserError for a file that cannot be written."""
+        """Raise UserError for a file that exists or cannot be written."""
         if self.csv:
-            check_output(self.csv, (".csv",))
+            check_output(self.csv, (".csv",), overwrite=self.overwrite)
         if self.html:
-            check_output(self.html, HTML_FILE)
+            check_output(self.html, HTML_FILE, overwrite=self.overwrite)
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)

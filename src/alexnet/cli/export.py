@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.cli.app import WEIGHTS, app
+from alexnet.cli.app import HTML_FILE, WEIGHTS, Overwrite, app, check_output, require_new
 from alexnet.cli.default_checkpoint import split_checkpoint
 from alexnet.errors import UserError, require
 
@@ -21,17 +23,17 @@ FORMAT_OF = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export", ".pth"
 
 @app.command(group=WEIGHTS, sort_key=1)
 def export(
-    *paths: str, to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] OUT")],
+    to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
     from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
-    private: bool = False,
+    private: bool = False, overwrite: Overwrite = False,
 ) -> None:
     """Write a network in a format that other software loads. Files that compute are run and compared with the network.
 
-    `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
-
     Args:
         paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder; or
-            hf://USER/NAME, to upload what safetensors writes to the Hugging Face Hub.
+            hf://USER/NAME, to upload what safetensors writes to the Hugging Face Hub. Without a checkpoint: the
+            pretrained network of the package.
         to: onnx: an ONNX model. openvino: an .xml file, and a .bin file beside it. torch-export: a program for
             torch.export.load. torchvision: a state dict for torchvision's alexnet. safetensors: a folder in the layout
             of the Hugging Face hub with config, weights and model card. web: a folder of static files, or one .html
@@ -48,7 +50,7 @@ def export(
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
     if is_hub_address(out[0]):
-        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime),
+        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime or overwrite),
                 f"the upload to {out[0]} has a format of its own", "leave out all options but --private")
         print(_export_to_hub(name, out[0], private))
         return
@@ -63,6 +65,7 @@ def export(
             "add --data DATA" if int8 else "leave it out, or add --int8")
     require(runtime is None or kind == "web", "--runtime is for --to web", "leave it out")
     require(not from_pixels or kind != "web", "a page takes images, and preprocesses them", "leave out --from-pixels")
+    require_new(_written(path, kind), overwrite)
     if kind == "web":
         print(_export_web(name, path, runtime))
         return
@@ -75,6 +78,15 @@ def export(
     from alexnet.models.formats.export import export as write
 
     print(write(saved, path, kind, from_pixels=from_pixels).describe())
+
+
+def _written(path: Path, kind: str) -> list[Path]:
+    """The files that `export` writes, or the folder, if it holds an export; with other files it is refused later."""
+    if kind == "safetensors" or (kind == "web" and path.suffix not in HTML_FILE):
+        return [path] if any((path / name).exists() for name in ("model.safetensors", "index.html")) else []
+    if path.is_dir():
+        return []
+    return [path, path.with_suffix(".bin")] if kind == "openvino" else [path]
 
 
 def _export_to_hub(name: str, address: str, private: bool) -> str:
@@ -91,12 +103,11 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) ->
     from alexnet._runtime.atomic_files import require_text_name
     from alexnet._runtime.progress import Bar
     from alexnet.api.evaluation import open_evaluation_set
-    from alexnet.cli.app import check_output
     from alexnet.inference.onnx_int8 import export_int8
     from alexnet.inference.predictor import model_from_checkpoint
 
     require_text_name(path)
-    check_output(path)
+    check_output(path, overwrite=True)
     images = open_evaluation_set([model_from_checkpoint(saved)], data)
     measured = images.images
     if "train" in images.packed.splits:
