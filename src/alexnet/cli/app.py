@@ -79,6 +79,10 @@ Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are
                    "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
                    "'{label}.{n}.jpg'. folders: the folders, although a table says otherwise, or they do not look like "
                    "classes.")]
+GroupBy = Annotated[str | None, Parameter(name="--group", help="Which images belong together, such as those of one "
+                    "animal, patient or burst: a pattern of the file names ('{animal}_{n}.jpg': {n} is digits, {any} "
+                    "anything, other names in braces are the group), folder (the folders below the class folders), or "
+                    "a table with columns file_name and group. A group is never in training and validation both.")]
 Split = Annotated[str | None, Parameter(help="Split to measure, such as train or val. Default: val, or all images of a "
                   "folder without a validation split.")]
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "

@@ -11,6 +11,7 @@ A packed folder:
   train-00000.names.json    n names
   train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
   train-00000.perceptual.npy  uint64 [n, 2], perceptual hashes of the stored images (perceptual_hash.py)
+  train-00000.groups.npy    uint64 [n], equal for images that belong together; only with --group (dataset.Grouping)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
 from alexnet.data.dataset import held_out_note, require_splits
-from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
+from alexnet.data.file_checks import Scalar, check_sizes, find_fault, image_extents, read_array, read_names, size_fault
 from alexnet.data.manifest import (
     JOURNAL,
     MANIFEST,
@@ -126,7 +127,8 @@ class PackedDataset:
     @property
     def division(self) -> str:
         """How the images were divided into `train` and `val`; "" if the source has its own splits."""
-        return held_out_note(self.manifest.held_out, self.counts.get("val", 0))
+        counts = {name: dict(enumerate(split.images_per_class)) for name, split in self.manifest.splits.items()}
+        return held_out_note(self.manifest.held_out, self.manifest.grouped_by, self.classes, counts)
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -222,7 +224,7 @@ class PackedSplit:
     def subset(self, indices: NDArray[np.int64]) -> Self:
         """The images with these indices, which ascend, as a split of their own, numbered from 0."""
         chosen = copy.copy(self)
-        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "_extents"):
+        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "groups", "_extents"):
             chosen.__dict__.pop(name, None)  # cached values
         chosen._stored_N = self.stored(indices)
         return chosen
@@ -255,14 +257,24 @@ class PackedSplit:
     @cached_property
     def content_hashes(self) -> NDArray[np.uint64]:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
-        return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
-            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.hashes for shard in self.shards])
 
     @cached_property
     def perceptual_hashes(self) -> NDArray[np.uint64]:
         """[N, 2], `perceptual_hash.perceptual_hash` of each stored image: nearly equal for images that look alike."""
-        return self._chosen(np.concatenate([np.empty((0, 2), np.uint64), *(
-            read_array(self.folder / shard.perceptual, (shard.images, 2), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.perceptual for shard in self.shards], 2)
+
+    @cached_property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """[N], equal for images that belong together (--group); None if that was not stated."""
+        files = [shard.groups for shard in self.shards]
+        return self._hashes(files) if any(files) else None
+
+    def _hashes(self, files: Sequence[str | None], *shape: int) -> NDArray[np.uint64]:
+        """[N, *shape], read from a file of each shard; a shard without one has no images."""
+        return self._chosen(np.concatenate([np.empty((0, *shape), np.uint64), *(
+            read_array(self.folder / file, (shard.images, *shape), np.uint64)
+            for file, shard in zip(files, self.shards, strict=True) if file)]))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].
@@ -378,20 +390,6 @@ class PackedSplit:
         """[N, 3]: the shard of each image, its first byte in the shard's file, its bytes."""
         extents_N3 = [np.empty((0, 3), np.int64)]
         for number, shard in enumerate(self.shards):
-            extents_n2 = self._raw_extents(shard) if self.codec == "raw" else self._jpeg_extents(shard)
-            extents_N3.append(np.column_stack([np.full(shard.images, number), extents_n2]))
+            extents_N3.append(np.column_stack([
+                np.full(shard.images, number), image_extents(self.folder, shard, self.codec, self.side)]))
         return self._chosen(np.concatenate(extents_N3))
-
-    def _raw_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
-        image_bytes = self.side * self.side * 3
-        header_bytes = (self.folder / shard.file).stat().st_size - shard.images * image_bytes
-        return np.stack([header_bytes + np.arange(shard.images) * image_bytes,
-                         np.full(shard.images, image_bytes)], axis=1)
-
-    def _jpeg_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
-        assert shard.index is not None
-        extents_n2 = read_array(self.folder / shard.index, (shard.images, 2), np.int64)
-        ends, size = extents_n2.sum(1), (self.folder / shard.file).stat().st_size
-        if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
-            raise UserError(f"{self.folder / shard.index} points outside {shard.file}", RESTORE)
-        return extents_n2

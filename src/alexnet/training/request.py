@@ -63,6 +63,8 @@ class TrainRequest:
     data: str
     labels: str | Path | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
+    group: str | None = None
+    """Which images belong together: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
     short: Mapping[str, float | None] = field(default_factory=dict)
