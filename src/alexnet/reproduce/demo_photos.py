@@ -12,7 +12,8 @@ from alexnet._runtime.extras import is_installed
 from alexnet.data import images
 from alexnet.data.preprocessing import central_window
 from alexnet.data.sources.embedded import PHOTOGRAPHS
-from alexnet.inference.predictor import SURE_FROM, Model, Prediction, probability_text
+from alexnet.inference.confidence import SURE_FROM
+from alexnet.inference.predictor import Model, Prediction, probability_text
 from alexnet.interpret.attribution import grad_cam, last_activation
 
 
