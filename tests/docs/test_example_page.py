@@ -18,6 +18,7 @@ def form(text):
     text = re.sub(r"(PHOTOS|/[^\s:,]+/(PHOTOS|bursts))(/[^\s,]+)?", "DATA", text)
     text = re.sub(CLASSES, "CLASS", text).replace("█", "")
     text = re.sub(r"\d[\d.,]*(e-\d+)?", "#", text)
+    text = text.replace("# of these #", "these #")
     text = re.sub(r"(One thing needs|# things need) attention.*?:", "ATTENTION:", text)
     return " ".join(re.sub(r"[%()-]", " ", text).split())
 
