@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from command_line import alexnet
-from rehearsal import ROOT, Rehearsal, blocks, shortened
+from rehearsal import ROOT, Rehearsal, blocks, set_option
 
 PAGE = ROOT / "docs" / "train" / "example.md"
 CLASSES = r"\b(church|parachute|springer|ash|birch|cedar|date palm)\b"
@@ -18,7 +18,6 @@ def form(text):
     text = re.sub(r"(PHOTOS|/[^\s:,]+/(PHOTOS|bursts))(/[^\s,]+)?", "DATA", text)
     text = re.sub(CLASSES, "CLASS", text).replace("█", "")
     text = re.sub(r"\d[\d.,]*(e-\d+)?", "#", text)
-    text = text.replace("# of these #", "these #")
     text = re.sub(r"(One thing needs|# things need) attention.*?:", "ATTENTION:", text)
     return " ".join(re.sub(r"[%()-]", " ", text).split())
 
@@ -41,7 +40,10 @@ def test_what_the_page_shows_is_what_the_commands_print(class_folders, tmp_path,
     for block in blocks(PAGE):
         if block.language == "sh":
             for line in block.lines:
-                assert alexnet(*shortened(shlex.split(line)[1:])) == 0
+                words = shlex.split(line)[1:]
+                if words[0] == "train":  # of two epochs the better one is chosen
+                    set_option(words, "--epochs", "2")
+                assert alexnet(*words) == 0
             captured = capsys.readouterr()
             printed = form(f"{captured.out}\n{captured.err}".replace("\n", " "))
         else:
