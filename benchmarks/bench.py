@@ -32,6 +32,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet._runtime.native import level
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import arch
 from alexnet.data.images import decode, square
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
@@ -48,8 +50,10 @@ class Row:
     """(label in the table, name of the implementation). The goal is a ratio to the first."""
     ours: str
     goal: float | None
-    limit: str = ""
-    """An upper limit that is measured in the same rounds."""
+    step_of: str = ""
+    """The preset whose training step this is, of which the share of the limit is computed."""
+    limit: str = "limit-bf16"
+    """What is measured in the same rounds as the upper limit of a step."""
 
     @property
     def name(self) -> str:
@@ -57,17 +61,26 @@ class Row:
         return self.ours.removeprefix("ours-")
 
 
+TUNED, COMPILED = "tuned", "tuned, torch.compile"
+
 ROWS = (
     Row("training step, `paper`, batch 128", (("eager fp32, `F.local_response_norm`", "peer-step-paper"),
-        ("tuned", "tuned-step-paper")), "ours-step-paper", 5.5),
+        (TUNED, "tuned-step-paper")), "ours-step-paper", 5.5, "paper"),  # torch.compile: 36 s a step on one core
     Row("training step, `torchvision`, batch 128", (("torchvision, eager fp32", "peer-step-torchvision"),
-        ("tuned", "tuned-step-torchvision")), "ours-step-torchvision", 2.8, "limit-bf16"),
+        (TUNED, "tuned-step-torchvision"), (COMPILED, "compiled-step-torchvision")), "ours-step-torchvision", 2.8,
+        "torchvision"),
     Row("training step, `torchvision`, batch 128, in pure fp32", (("torchvision, eager fp32", "peer-step-torchvision"),
-        ("tuned, in fp32", "tuned-step-torchvision-fp32")), "ours-step-torchvision-fp32", 1.55, "limit-fp32"),
+        ("tuned, in fp32", "tuned-step-torchvision-fp32"),
+        ("tuned, torch.compile, in fp32", "compiled-step-torchvision-fp32")), "ours-step-torchvision-fp32", 1.55,
+        "torchvision", "limit-fp32"),
     Row("LRN after conv1 of `paper`, batch 128, forward + backward, fp32", (("`F.local_response_norm`", "peer-norm"),
         ("tuned: our allocator setting", "tuned-norm")), "ours-norm", 25),
-    Row("training step, `cifar`, batch 128", (("eager fp32", "peer-step-cifar"), ("tuned", "tuned-step-cifar")),
-        "ours-step-cifar", 3.2),
+    Row("training step, `cifar`, batch 128", (("eager fp32", "peer-step-cifar"), (TUNED, "tuned-step-cifar"),
+        (COMPILED, "compiled-step-cifar")), "ours-step-cifar", 3.2, "cifar"),
+    Row("training step, `small`, batch 128", (("eager fp32", "peer-step-small"), (TUNED, "tuned-step-small"),
+        (COMPILED, "compiled-step-small")), "ours-step-small", None, "small"),
+    Row("training step, `medium`, batch 128", (("eager fp32", "peer-step-medium"), (TUNED, "tuned-step-medium"),
+        (COMPILED, "compiled-step-medium")), "ours-step-medium", None, "medium"),
     Row("packing full-size JPEG, one core", (("Pillow", "peer-packing"),), "ours-packing", 2.0),
     Row("loader: raw shards to float batches", (("torchvision on DataLoader, 2 workers", "peer-loader"),
         ("tuned", "tuned-loader")), "ours-loader-raw", 40),
@@ -78,13 +91,13 @@ ROWS = (
     Row("images to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),
         ("tuned", "tuned-end-to-end")), "ours-end-to-end", 3.1),
     Row("inference with `--fast`, `torchvision`, batch 1", (("torchvision, eager fp32", "peer-predict-1"),
-        ("tuned", "tuned-predict-1"), ("ONNX Runtime", "onnx-predict-1"),
+        (TUNED, "tuned-predict-1"), (COMPILED, "compiled-predict-1"), ("ONNX Runtime", "onnx-predict-1"),
         ("OpenVINO, bf16", "openvino-predict-1")), "ours-predict-1", 4.2),
     Row("inference with `--fast`, `torchvision`, batch 64", (("torchvision, eager fp32", "peer-predict-64"),
-        ("tuned", "tuned-predict-64"), ("ONNX Runtime", "onnx-predict-64"),
+        (TUNED, "tuned-predict-64"), (COMPILED, "compiled-predict-64"), ("ONNX Runtime", "onnx-predict-64"),
         ("OpenVINO, bf16", "openvino-predict-64")), "ours-predict-64", 3.7),
     Row("ten-view evaluation with `--fast`, `torchvision`", (("ten eager fp32 forwards", "peer-ten-views"),
-        ("tuned", "tuned-ten-views")), "ours-ten-views", 4),
+        (TUNED, "tuned-ten-views"), (COMPILED, "compiled-ten-views")), "ours-ten-views", 4),
 )
 
 
@@ -129,7 +142,7 @@ class Worker:
 
 def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
     """The rates of a row's implementations in images per second, and their ratios."""
-    names = [*(name for _, name in row.peers), row.ours, *([row.limit] if row.limit else [])]
+    names = [*(name for _, name in row.peers), row.ours, *([row.limit] if row.step_of else [])]
     workers = {name: Worker(name, folder) for name in names}
     try:
         for _ in range(rounds):
@@ -146,12 +159,18 @@ def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
         ratios = [o / p for o, p in zip(ours.rates, peer.rates, strict=True)]
         figures["peers"].append({"name": label, "rate": spread(peer.rates), "ratio": spread(ratios),
                                  "peak_bytes": peer.peak_bytes})
-    if row.limit:
-        # The limit's "images" are MFLOP. A training step of torchvision's layout takes 4.145 GFLOP for an image.
-        limit = workers[row.limit]
+    if row.step_of:
+        limit, mflop = workers[row.limit], step_mflop(row.step_of)  # the limit's "images" are MFLOP
         figures["limit_gflops"] = spread([rate / 1e3 for rate in limit.rates])
-        figures["share_of_limit"] = spread([4.145e3 * o / b for o, b in zip(ours.rates, limit.rates, strict=True)])
+        figures["share_of_limit"] = spread([mflop * o / b for o, b in zip(ours.rates, limit.rates, strict=True)])
     return figures
+
+
+def step_mflop(preset: str) -> float:
+    """MFLOP of one image in a training step: forward, gradient of the weights, and of the inputs of all but conv1."""
+    explained = explain(arch(preset))
+    conv1 = next(layer.multiply_adds for layer in explained.layers if layer.name == "conv1")
+    return 2 * (3 * explained.multiply_adds - conv1) / 1e6
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -209,12 +228,16 @@ def line(figures: dict[str, Any]) -> list[list[str]]:
     cells = []
     for number, peer in enumerate(figures["peers"]):
         ratio = peer["ratio"]
+        slower = "**slower**: " if ratio["median"] < 1 else ""
         goal = f"{figures['goal']:g}" if figures["goal"] and number == 0 else ""
         cells.append([figures["title"] if number == 0 else "", peer["name"], f"{peer['rate']['median']:,.4g}",
                       f"{figures['ours']['median']:,.4g}",
-                      f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})", goal])
+                      f"{slower}{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})", goal])
     return cells
 
+
+RED, PLAIN = "\033[31m", "\033[0m"
+"""Of a terminal: a row that is slower than a peer."""
 
 HEAD = ["what", "peer", "peer, images/s", "ours, images/s", "ratio (lowest to highest)", "goal"]
 
@@ -264,7 +287,8 @@ def main() -> None:
             began = time.monotonic()
             results["rows"].append(measure(row, folder, options.rounds))
             for cells in line(results["rows"][-1]):
-                print("  ".join(cells), file=sys.stderr, flush=True)
+                red = sys.stderr.isatty() and "slower" in cells[4]
+                print(f"{RED if red else ''}{'  '.join(cells)}{PLAIN if red else ''}", file=sys.stderr, flush=True)
             print(f"  [{time.monotonic() - began:.0f} s]", file=sys.stderr)
     finally:
         shutil.rmtree(folder)

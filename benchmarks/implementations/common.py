@@ -47,3 +47,9 @@ def crop_of(name: str) -> int:
     return arch(name).input.crop
 
 
+
+
+def classes_of(name: str) -> int:
+    from alexnet.architecture.presets import arch
+
+    return arch(name).classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ from implementations.common import batch, keep_pages
 from implementations.training_step import plain_network
 
 
-def peer_inference(count: int, times: int, views: int = 1, tuned: bool = False) -> Work:
-    """Eager fp32 forward passes of torchvision's network, one for each view; tuned: bf16 weights, channels_last."""
+def peer_inference(count: int, times: int, views: int = 1, tuned: bool = False, compiled: bool = False) -> Work:
+    """Eager fp32 forward passes of torchvision's network, one for each view; tuned: bf16 weights, channels_last.
+
+    Compiled: by torch.compile with frozen weights, as the documentation of Inductor advises for a CPU.
+    """
+    os.environ["TORCHINDUCTOR_FREEZING"] = "1" if compiled else "0"
     import torch
 
     network, pixels = plain_network("torchvision").eval(), batch(224, 2, count)[0]
@@ -19,10 +24,12 @@ def peer_inference(count: int, times: int, views: int = 1, tuned: bool = False) 
         network = network.to(torch.bfloat16, memory_format=torch.channels_last)
         pixels = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
 
+    forward = torch.compile(network) if compiled else network
+
     def work() -> None:
-        with torch.inference_mode():
+        with torch.no_grad() if compiled else torch.inference_mode():
             for _ in range(times * views):
-                network(pixels)
+                forward(pixels)
 
     return work, count * times
 
@@ -127,15 +134,18 @@ def exported() -> str:
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "peer-predict-1": lambda folder: peer_inference(1, 30),
     "tuned-predict-1": lambda folder: peer_inference(1, 30, tuned=True),
+    "compiled-predict-1": lambda folder: peer_inference(1, 30, tuned=True, compiled=True),
     "onnx-predict-1": lambda folder: peer_onnx(1, 30),
     "openvino-predict-1": lambda folder: peer_openvino(1, 30),
     "ours-predict-1": lambda folder: ours_inference(1, 30),
     "peer-predict-64": lambda folder: peer_inference(64, 1),
     "tuned-predict-64": lambda folder: peer_inference(64, 1, tuned=True),
+    "compiled-predict-64": lambda folder: peer_inference(64, 1, tuned=True, compiled=True),
     "onnx-predict-64": lambda folder: peer_onnx(64, 1),
     "openvino-predict-64": lambda folder: peer_openvino(64, 1),
     "ours-predict-64": lambda folder: ours_inference(64, 1),
     "peer-ten-views": lambda folder: peer_inference(12, 1, views=10),
     "tuned-ten-views": lambda folder: peer_inference(12, 1, views=10, tuned=True),
+    "compiled-ten-views": lambda folder: peer_inference(12, 1, views=10, tuned=True, compiled=True),
     "ours-ten-views": lambda folder: ours_ten_views(12),
 }

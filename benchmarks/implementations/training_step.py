@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from implementations import BATCH, Implementation, Work
-from implementations.common import batch, crop_of, prepare_process, torchvision
+from implementations.common import batch, classes_of, crop_of, prepare_process, torchvision
 
 
 def plain_network(name: str) -> Any:
@@ -26,41 +27,56 @@ def plain_network(name: str) -> Any:
                     *conv(5, 384, 256, 3, 1, 1, groups=2, pool=True)]
         return nn.Sequential(*features, nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(),
                              nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 1000))
+    return plain_layers(name)
+
+
+def plain_layers(name: str) -> Any:
+    """A preset, in torch's own layers, in the order that the preset says."""
+    from torch import nn
+
     from alexnet.architecture.presets import arch
 
     layout = arch(name)
     lrn = layout.lrn
-    norm = nn.LocalResponseNorm(lrn.n, lrn.alpha * (1 if lrn.divide_by_n else lrn.n), lrn.beta, lrn.k)
-    modules = {"act": nn.ReLU(), "norm": norm,
-               "pool": nn.MaxPool2d(layout.pool_kernel, layout.pool_stride, ceil_mode=layout.pool_rounding == "ceil")}
-    layers: list[nn.Module] = []
-    maps = 3
+    maps, layers = 3, []
     for number, one in enumerate(layout.conv, 1):
-        layers += [nn.Conv2d(maps, one.width, one.kernel, one.stride, one.padding),
-                   *(modules[step] for step in layout.post_ops(number))]
+        layers.append(nn.Conv2d(maps, one.width, one.kernel, one.stride, one.padding, groups=layout.groups(number)))
         maps = one.width
-    network = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(layout.classes))
-    network(batch(layout.input.crop, 2, 2)[0])  # sets the size of the lazy layer
+        make = {"act": nn.ReLU, "norm": partial(nn.BatchNorm2d, maps) if layout.norm == "batch" else partial(
+                    nn.LocalResponseNorm, lrn.n, lrn.alpha * (1 if lrn.divide_by_n else lrn.n), lrn.beta, lrn.k),
+                "pool": partial(nn.MaxPool2d, layout.pool_kernel, layout.pool_stride,
+                                ceil_mode=layout.pool_rounding == "ceil")}
+        layers += [make[step]() for step in layout.post_ops(number)]
+    layers += [nn.AdaptiveAvgPool2d(layout.average_pool)] if layout.average_pool else []
+    layers.append(nn.Flatten())
+    for dense in layout.dense:
+        layers += [nn.LazyLinear(dense.width), *([nn.BatchNorm1d(dense.width)] if layout.dense_norm else []),
+                   nn.ReLU(), nn.Dropout(layout.dropout)]
+    network = nn.Sequential(*layers, nn.LazyLinear(layout.classes))
+    network.eval()(batch(layout.input.crop, 2, 2)[0])  # sets the sizes of the lazy layers
     return network
 
 
-def peer_step(name: str, tuned: bool = False, times: int = 1, bf16: bool = True) -> Work:
-    """Eager fp32; or tuned by PyTorch's performance guide: channels_last, bf16 autocast, fused SGD."""
+def peer_step(
+    name: str, tuned: bool = False, times: int = 1, bf16: bool = True, compiled: bool = False
+) -> Work:
+    """Eager fp32; or tuned by PyTorch's performance guide: channels_last, bf16 autocast, fused SGD, torch.compile."""
     import torch
     import torch.nn.functional as F
 
     network = plain_network(name).train()
     layout = torch.channels_last if tuned else torch.contiguous_format
     network = network.to(memory_format=layout)
+    forward = torch.compile(network) if compiled else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
-    views, labels = batch(crop_of(name), 10 if name == "cifar" else 1000)
+    views, labels = batch(crop_of(name), classes_of(name))
     views = views.contiguous(memory_format=layout)
 
     def step() -> None:
         for _ in range(times):
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16):
-                loss = F.cross_entropy(network(views).float(), labels)
+                loss = F.cross_entropy(forward(views).float(), labels)
             loss.backward()
             optimizer.step()
 
@@ -111,18 +127,21 @@ def limit(dtype_name: str) -> Work:
     return work, 4 * 2 * BATCH * 13 * 13 * 384 * 256 * 9 // 10**6
 
 
+STEPS = {"paper": 1, "torchvision": 1, "cifar": 10, "small": 10, "medium": 2}
+"""The presets whose training step is measured, and how many steps a measurement takes."""
+
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "limit-bf16": lambda folder: limit("bfloat16"),
     "limit-fp32": lambda folder: limit("float32"),
-    "peer-step-paper": lambda folder: peer_step("paper"),
-    "tuned-step-paper": lambda folder: peer_step("paper", tuned=True),
-    "ours-step-paper": lambda folder: ours_step("paper", "auto"),
-    "peer-step-torchvision": lambda folder: peer_step("torchvision"),
-    "tuned-step-torchvision": lambda folder: peer_step("torchvision", tuned=True),
-    "ours-step-torchvision": lambda folder: ours_step("torchvision", "auto"),
+    **{f"peer-step-{name}": lambda folder, name=name, times=times: peer_step(name, times=times)
+       for name, times in STEPS.items()},
+    **{f"tuned-step-{name}": lambda folder, name=name, times=times: peer_step(name, tuned=True, times=times)
+       for name, times in STEPS.items()},
+    **{f"compiled-step-{name}": lambda folder, name=name, times=times: peer_step(
+        name, tuned=True, times=times, compiled=True) for name, times in STEPS.items() if name != "paper"},
+    **{f"ours-step-{name}": lambda folder, name=name, times=times: ours_step(name, "auto", times)
+       for name, times in STEPS.items()},
     "tuned-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False),
+    "compiled-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False, compiled=True),
     "ours-step-torchvision-fp32": lambda folder: ours_step("torchvision", "fp32"),
-    "peer-step-cifar": lambda folder: peer_step("cifar", times=10),
-    "tuned-step-cifar": lambda folder: peer_step("cifar", tuned=True, times=10),
-    "ours-step-cifar": lambda folder: ours_step("cifar", "auto", times=10),
 }

@@ -61,10 +61,24 @@ def test_bench_with_an_unknown_row_lists_the_rows():
     assert "--only nonsense matches no row; the rows are step-paper, " in done.stderr
 
 
+def test_a_step_takes_the_operations_that_its_layers_take(bench):
+    """torchvision's, by hand: forward and gradient of the weights of all layers, of the inputs of all but conv1."""
+    convs = (64 * 363 * 55**2, 192 * 1600 * 27**2, 384 * 1728 * 13**2, 256 * 3456 * 13**2, 256 * 2304 * 13**2)
+    dense = 9216 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert bench.step_mflop("torchvision") == pytest.approx(2e-6 * (3 * (sum(convs) + dense) - convs[0]))
+
+
+def test_a_row_that_is_slower_than_a_peer_says_so(bench):
+    spread = {"median": 0.87, "low": 0.8, "high": 0.9}
+    figures = {"title": "a row", "goal": 2, "ours": spread, "peers": [{"name": "a peer", "rate": spread,
+                                                                       "ratio": spread}]}
+    assert bench.line(figures)[0][4] == "**slower**: 0.87 (0.80 to 0.90)"
+
+
 def test_every_row_names_implementations_that_exist(bench):
     from worker import IMPLEMENTATIONS
 
-    used = {name for row in bench.ROWS for name in (*(name for _, name in row.peers), row.ours, row.limit) if name}
+    used = {name for row in bench.ROWS for name in (*(name for _, name in row.peers), row.ours, row.limit)}
     assert used == IMPLEMENTATIONS.keys()
 
 
@@ -74,7 +88,7 @@ def test_docs_performance_md_has_the_table_of_docs_performance_json(bench):
     assert f"<!-- table -->\n{table}\n<!-- end -->" in (docs / "performance.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["paper", "cifar"])
+@pytest.mark.parametrize("name", ["paper", "cifar", "small", "medium"])
 def test_network_of_plain_torch_layers_computes_what_the_preset_does(bench, name):
     import torch
     from implementations.training_step import plain_network
@@ -165,3 +179,11 @@ def test_saving_to_a_slow_disk_blocks_training_only_without_a_thread(tmp_path):
     assert blocked["no save"] == 0
     assert blocked["blocking, slow disk"] > 4 > blocked["in a thread, slow disk"] > 0
     assert page.read_text() == f"before\n<!-- saving -->\n{printed}<!-- end -->\nafter\n"
+
+
+@pytest.mark.slow
+def test_convolutions_are_measured_one_by_one():
+    printed = ran("convolutions.py", "--arch", "cifar", "--rounds", 1).splitlines()
+    assert [line.split(":")[0] for line in printed] == ["limit", "conv1", "conv2", "conv3", "all convolutions"]
+    assert "inputs" not in printed[1]
+    assert all(word in printed[2] for word in ("forward", "inputs", "weights"))
