@@ -239,7 +239,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, require_init_fits, require_outside
+    from alexnet.training.request import describe, group_by, make_spec, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -254,7 +254,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels, group=request.group, check_classes=check_classes))
+            progress=progress, labels=request.labels, group=group_by(request, bool(saved)),
+            check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")
