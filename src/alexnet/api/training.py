@@ -96,7 +96,7 @@ def train(
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
     device: str = "auto", precision: str = "auto", workers: int | None = None,
-    micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
+    micro_batch: int | None = None, cuda_graph: bool = False, parallel: Parallel = "data", timeout: float | None = None,
     transform: Transform | None = None, log: str | Sequence[str] | None = None,
     about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
@@ -131,6 +131,7 @@ def train(
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
+        cuda_graph: Record a training step as a CUDA graph and replay it. On a CPU it changes nothing.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
         transform: Your own augmentation: a function that takes the views of a training batch and returns them changed.
             It is called after the recipe's crops, mirror images and color noise, and before mixup and CutMix. The views
@@ -160,7 +161,8 @@ def train(
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
         transform=transform,
         options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
-                 "micro_batch": micro_batch, "parallel": parallel, "log": tracker_names(log),
+                 "micro_batch": micro_batch, "cuda_graph": cuda_graph, "parallel": parallel,
+                 "log": tracker_names(log),
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
     _run(request, device, progress)
     return TrainedRun(request.out)

@@ -23,6 +23,7 @@ from alexnet.cli.app import (
     GroupBy,
     Json,
     Labels,
+    Overwrite,
     app,
     at_least_1,
     check_output,
@@ -34,7 +35,8 @@ from alexnet.errors import UserError, require
 @app.command(group=DATA, sort_key=0)
 def check(
     data: str, /, *, labels: Labels = None, group: GroupBy = None, run: list[str] | None = None, quick: bool = False,
-    side: int | None = None, html: Path | None = None, device: Device = "auto", classes: Classes = None,
+    side: int | None = None, html: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
+    classes: Classes = None,
     workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then how the data is interpreted.
@@ -58,7 +60,7 @@ def check(
     """
     at_least_1(side=side, workers=workers)
     if html:
-        check_output(html, HTML_FILE)
+        check_output(html, HTML_FILE, overwrite=overwrite)
 
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data

@@ -17,6 +17,7 @@ from alexnet._runtime.notes import say
 from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, Sure, app, class_names
 from alexnet.cli.default_checkpoint import split_images
 from alexnet.cli.evaluate import Views
+from alexnet.cli.image_arguments import list_images
 from alexnet.errors import require
 from alexnet.inference.confidence import always_sure_note, below_text, require_threshold
 
@@ -98,19 +99,9 @@ def predict(
 
 def _files(images: Sequence[str]) -> list[str]:
     """The URLs and image files that the arguments mean."""
-    from alexnet.data.image_tree import list_image_files
     from alexnet.data.url_images import is_url
 
-    files: list[str] = []
-    for image in images:
-        if is_url(image):
-            files.append(image)
-            continue
-        listed = list_image_files([image])
-        for note in listed.notes:
-            say(f"note: {note}")
-        files += map(str, listed.paths)
-    return files
+    return [file for image in images for file in ([image] if is_url(image) else map(str, list_images([image])))]
 
 
 @dataclass

@@ -117,6 +117,9 @@ class DeviceOptions:
     micro_batch: OptionalInt = None
     """Process at most this many images at a time and add up their gradients, to save memory. Only batch normalization
     gives other results."""
+    cuda_graph: bool = False
+    """Record a training step as a CUDA graph and replay it, which saves the launches of its kernels. Not tried on a GPU
+    yet; on a CPU it changes nothing. For one process, in fp32 or bf16, without micro-batches."""
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep"
 
 

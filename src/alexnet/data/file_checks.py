@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.manifest import RESTORE, Codec, FileRecord, ShardRecord
+from alexnet.data.manifest import RESTORE, FileRecord, ShardRecord
 from alexnet.errors import UserError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -37,6 +37,16 @@ def read_array(path: Path, shape: tuple[int, ...], kind: type[Scalar]) -> NDArra
         pass
     sides = " x ".join(map(str, shape))
     raise UserError(f"{path} is damaged: it is not an array of {sides} {kind.__name__}", RESTORE)
+
+
+def read_index(folder: Path, shard: ShardRecord) -> NDArray[np.int64]:
+    """The index of a tar of JPEGs, [n, 2]: offset and length of each. Raises UserError if it points outside the tar."""
+    assert shard.index is not None
+    extents_n2 = read_array(folder / shard.index, (shard.images, 2), np.int64)
+    ends, size = extents_n2.sum(1), (folder / shard.file).stat().st_size
+    if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
+        raise UserError(f"{folder / shard.index} points outside {shard.file}", RESTORE)
+    return extents_n2
 
 
 def read_names(path: Path, count: int) -> list[str]:
@@ -70,25 +80,3 @@ def find_fault(folder: Path, file: tuple[str, FileRecord]) -> str:
     with (folder / name).open("rb") as content:
         matches = hashlib.file_digest(content, "sha256").hexdigest() == record.sha256
     return "" if matches else f"{name} is damaged: its checksum does not match"
-
-
-def image_extents(folder: Path, shard: ShardRecord, codec: Codec, side: int) -> NDArray[np.int64]:
-    """[n, 2]: offset and length of each image in the file of a shard.
-
-    Args:
-        codec, side: of the pack.
-
-    Raises:
-        UserError: the index of JPEGs points outside the file.
-    """
-    size = (folder / shard.file).stat().st_size
-    if codec == "raw":
-        image_bytes = side * side * 3
-        header_bytes = size - shard.images * image_bytes
-        return np.stack([header_bytes + np.arange(shard.images) * image_bytes,
-                         np.full(shard.images, image_bytes)], axis=1)
-    assert shard.index is not None
-    extents_n2 = read_array(folder / shard.index, (shard.images, 2), np.int64)
-    if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and extents_n2.sum(1).max() <= size):
-        raise UserError(f"{folder / shard.index} points outside {shard.file}", RESTORE)
-    return extents_n2

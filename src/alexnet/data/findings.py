@@ -237,16 +237,17 @@ def _across_splits(
         row, group = rows[0]
         partner = next(other for other in group.rows if catalog.split_N[other] == train)
         apart = sum(len(group.classes) > 1 for _, group in rows)
-        what = ("is also a training image, byte for byte", "are also training images, byte for byte")
+        what, rather = ("is also a training image, byte for byte", "are also training images, byte for byte"), ""
         if kind.startswith("near"):
             what = ("looks the same as a training image", "look the same as training images")
+            rather = ", or evaluate with --exclude-look-alikes"
         of_them = f"; {apart:,} of {len(rows):,} {'has' if apart == 1 else 'have'} a copy in another class"
         found.append(Finding(
             kind, split, f"{_plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
             f"{what[len(rows) > 1]}, such as {catalog.names_N[row]} and {catalog.names_N[partner]}"
             f"{of_them if apart else ''}",
-            f"delete one copy{', that in the wrong class' if apart else ''}; otherwise the error on {split} looks "
-            f"better than it is{_keep_together(catalog, kind)}"))
+            f"delete one copy{', that in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
+            f"looks better than it is{_keep_together(catalog, kind)}"))
     return found
 
 

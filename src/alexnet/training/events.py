@@ -253,6 +253,8 @@ class Config(TypedDict):
     kernels: NotRequired[str]
     """Instruction set of the native kernels; "" without them."""
     threads: NotRequired[int]
+    cuda_graph: NotRequired[bool]
+    """Whether training steps were replayed as CUDA graphs; only if it was asked for."""
     versions: NotRequired[dict[str, str]]
     """Of Python and torch."""
     log: NotRequired[list[str]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import torch
@@ -34,6 +34,7 @@ from alexnet.training.parallel.plan import Parallel
 from alexnet.training.run_folder import logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
+from alexnet.training.step_graph import check_recordable
 from alexnet.training.trainer import Trainer
 from alexnet.training.transform import Transform, transform_name
 
@@ -51,6 +52,7 @@ class SpecOptions(TypedDict):
     workers: int
     save_minutes: float
     micro_batch: int | None
+    cuda_graph: NotRequired[bool]
     parallel: Parallel
     log: tuple[str, ...]
     about: Mapping[str, str]
@@ -153,6 +155,8 @@ def make_spec(
         chosen, transform = choose_precision(precision, device), transform_name(request.transform)
         check_options(arch, recipe, seed=seed, workers=options["workers"], save_minutes=options["save_minutes"],
                       parallel=options["parallel"], micro_batch=options["micro_batch"])
+        if options.get("cuda_graph"):
+            check_recordable(chosen, options["micro_batch"], processes, torch.device(device))
         preflight.check_network(arch, recipe, options["parallel"], processes)
         preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
         data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
@@ -227,6 +231,7 @@ def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> Non
     given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
     given += ["--freeze"] * (request.freeze is not None)
     given += ["--micro-batch"] * (request.options["micro_batch"] is not None)
+    given += ["--cuda-graph"] * request.options.get("cuda_graph", False)
     given += ["transform"] * (request.transform is not None)
     require(not given, f"{', '.join(given)} has no effect with --head, which fits the output layer in one pass",
             "leave it out, or leave out --head to fine-tune")

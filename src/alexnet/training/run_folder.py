@@ -213,6 +213,7 @@ def write_config(
                  **({"subset": [data.images_per_class, data.draw, data.tuning]}
                     if isinstance(data, SubsetDataset) else {})},
         **({"transform": transform} if (transform := transform_name(spec.transform)) else {}),
+        **({"cuda_graph": True} if spec.cuda_graph else {}),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes,
         **({"log": list(spec.log)} if spec.log else {}),

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from alexnet.interpret.heat_map import Floats, heat_colors, heat_layer
 from alexnet.reproduce.figures.style import QUIET, STYLE
@@ -50,14 +49,6 @@ def attribution_figure(
         _panel(figure, number, name).imshow(np.clip(0.5 + 0.5 * gradient_HWC / largest, 0, 1), interpolation="lanczos")
         _caption(figure, number, 0.0, "gray: no effect")
     return figure
-
-
-def heat_overlay(view_HWC: NDArray[np.uint8], heat_HW: Floats, side: int) -> NDArray[np.uint8]:
-    """A heat map over the grayed image, enlarged: uint8 [side, side, 3]."""
-    large_HWC = np.asarray(Image.fromarray(_gray(view_HWC)).resize((side, side), Image.Resampling.BICUBIC), float)
-    layer_HWC = heat_layer(heat_HW, side).astype(float)
-    alpha_HW1 = layer_HWC[..., 3:] / 255
-    return (large_HWC * (1 - alpha_HW1) + layer_HWC[..., :3] * alpha_HW1).round().astype(np.uint8)
 
 
 def _gray(view_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
