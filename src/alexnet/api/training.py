@@ -229,7 +229,7 @@ def _run(request: TrainRequest, device: str, progress: bool) -> None:
         with bar if progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
-        from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
+        from alexnet.reproduce.report.page import write_report  # training should not wait for its imports
 
         write_report(request.out, trainer.spec.data)
 

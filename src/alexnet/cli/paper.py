@@ -28,7 +28,7 @@ from alexnet.cli.image_arguments import figure_files
 from alexnet.errors import require
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from alexnet.reproduce.figures.drawing import Drawing
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=0)
@@ -130,7 +130,7 @@ def figure(
         print(path)
 
 
-def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
+def _figure1(runs: Sequence[str], names: Sequence[str]) -> Drawing:
     from alexnet.reproduce.figures.figure1 import figure1
 
     require(not names or len(names) == len(runs), f"--name was given {len(names)} times for {len(runs)} runs",
@@ -140,7 +140,7 @@ def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
     return figure1([Path(run) for run in runs], names)
 
 
-def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figure:
+def _figure2(source: str, settings: list[str] | None, size: int | None) -> Drawing:
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.models.packaged import packaged_path
     from alexnet.reproduce.figures.figure2 import network_diagram
@@ -150,7 +150,7 @@ def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figur
     return network_diagram(configure(network, None, settings)[0], size)
 
 
-def _figure4(checkpoint: str, data: str) -> Figure:
+def _figure4(checkpoint: str, data: str) -> Drawing:
     from alexnet._runtime.progress import Bar
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.figures.figure4 import figure4

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.html_page import render_page, write_page
-from alexnet._runtime.image_encoding import jpeg_uri, smaller
+from alexnet._runtime.image_encoding import image_file, jpeg_uri, smaller
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
 from alexnet.inference.confidence import SURE_FROM
@@ -28,7 +28,7 @@ from alexnet.reproduce.figures.figure3 import (
     smoothness,
 )
 from alexnet.reproduce.figures.learning_curves import learning_curves
-from alexnet.reproduce.figures.style import png, svg
+from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.report.network_sections import conv1_sheet
 from alexnet.training.events import EpochEvent
 
@@ -108,7 +108,7 @@ def trained_part(saved: Checkpoint, epochs: Sequence[EpochEvent], errors: Mappin
         f"{saved.arch.classes} images, from random weights: which image does a patch come from? Its top-1 error on "
         f"{measured.images:,} patches that it was not trained on is {measured.top1_error:.1%} with {views} view{more}; "
         f"guessing errs in {chance:.1%}.")
-    return Trained(sentence, len(epochs), Markup(svg(learning_curves(epochs, ["loss", "error"]), "demo")),
+    return Trained(sentence, len(epochs), Markup(svg(learning_curves(epochs, ["loss", "error"]))),
                    _kernels(saved), f"Its conv1 kernels after {len(epochs)} epochs. {kernel_text(conv1_in_rgb(saved))}")
 
 
@@ -145,4 +145,4 @@ def _shown(named: NamedPhoto, classes: int) -> ShownPhoto:
 
 
 def _kernels(saved: Checkpoint) -> str:
-    return data_uri(png(conv1_sheet(saved)), "png")
+    return data_uri(image_file(conv1_sheet(saved), "PNG"), "png")
