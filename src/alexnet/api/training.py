@@ -89,7 +89,7 @@ class TrainedRun:
 
 
 def train(
-    data: str | Path, *, labels: str | Path | None = None,
+    data: str | Path, *, labels: str | Path | None = None, group: str | None = None,
     arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
@@ -107,6 +107,9 @@ def train(
             packed folder.
         labels: A table of files and labels, or a pattern of the file names such as `{label}.{n}.jpg`, if the labels are
             not the names of folders; `folders` if they are, and a table beside them says otherwise.
+        group: Which images belong together, such as those of one animal, and stay on one side of the split into
+            training and validation images: a pattern of the file names such as `{animal}_{n}.jpg`, `folder` for the
+            folders below the class folders, or a table with columns file_name and group.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
         recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
         epochs: Epochs of the recipe.
@@ -150,7 +153,7 @@ def train(
     from alexnet.training.trackers import tracker_names
 
     request = TrainRequest(
-        data=str(data), labels=labels, arch=arch, recipe=recipe,
+        data=str(data), labels=labels, group=group, arch=arch, recipe=recipe,
         settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
@@ -238,7 +241,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, require_init_fits, require_outside
+    from alexnet.training.request import describe, group_by, make_spec, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -253,7 +256,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels, check_classes=check_classes))
+            progress=progress, labels=request.labels, group=group_by(request, bool(saved)),
+            check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")

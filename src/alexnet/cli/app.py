@@ -79,6 +79,10 @@ Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are
                    "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
                    "'{label}.{n}.jpg'. folders: the folders, although a table says otherwise, or they do not look like "
                    "classes.")]
+GroupBy = Annotated[str | None, Parameter(name="--group", help="Which images belong together, such as those of one "
+                    "animal, patient or burst: a pattern of the file names ('{animal}_{n}.jpg': {n} is digits, {any} "
+                    "anything, other names in braces are the group), folder (the folders below the class folders), or "
+                    "a table with columns file_name and group. A group is never in training and validation both.")]
 Split = Annotated[str | None, Parameter(help="Split to measure, such as train or val. Default: val, or all images of a "
                   "folder without a validation split.")]
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "
@@ -86,6 +90,8 @@ ForwardSize = Annotated[int, Parameter(help="Images that go through the network 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps. auto: CUDA if available, else the CPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
+Sure = Annotated[float | None, Parameter(help="Mark an image \"not sure\" if its likeliest class has a lower "
+                 "probability than this, 0 to 1. Default: 0.5 of a calibrated network; another one marks none.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
                     "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
 

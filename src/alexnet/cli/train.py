@@ -23,6 +23,7 @@ from alexnet.cli.app import (
     ConfigFile,
     Device,
     Freeze,
+    GroupBy,
     Init,
     Json,
     Labels,
@@ -137,7 +138,7 @@ class ParallelOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=1)
 def train(
-    data: str, /, *, labels: Labels = None,
+    data: str, /, *, labels: Labels = None, group: GroupBy = None,
     network: NetworkOptions = NetworkOptions(), run: RunOptions = RunOptions(),
     repeat: RepeatOptions = RepeatOptions(), fine_tune: FineTuneOptions = FineTuneOptions(),
     computing: DeviceOptions = DeviceOptions(), processes: ParallelOptions = ParallelOptions(),
@@ -159,9 +160,9 @@ def train(
 
     from alexnet.api import training
 
-    options: dict[str, Any] = {"labels": labels}
-    for group in (network, run, fine_tune, computing, processes):
-        options |= vars(group)
+    options: dict[str, Any] = {"labels": labels, "group": group}
+    for chosen in (network, run, fine_tune, computing, processes):
+        options |= vars(chosen)
     options["settings"] = network.settings or ()
     del options["allocator"]
     options["about"] = {"command": shlex.join([*launcher(), "alexnet", *sys.argv[1:]]), "allocator": allocator}

@@ -11,6 +11,7 @@ A packed folder:
   train-00000.names.json    n names
   train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
   train-00000.perceptual.npy  uint64 [n, 2], perceptual hashes of the stored images (perceptual_hash.py)
+  train-00000.groups.npy    uint64 [n], equal for images that belong together; only with --group (dataset.Grouping)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -37,16 +38,7 @@ from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
 from alexnet.data.dataset import held_out_note, require_splits
 from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_index, read_names, size_fault
-from alexnet.data.manifest import (
-    JOURNAL,
-    MANIFEST,
-    MEAN,
-    RESTORE,
-    Codec,
-    Manifest,
-    ShardRecord,
-    read_manifest,
-)
+from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RESTORE, Codec, Manifest, ShardRecord, read_manifest
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import Remark
@@ -127,7 +119,8 @@ class PackedDataset:
     @property
     def division(self) -> str:
         """How the images were divided into `train` and `val`; "" if the source has its own splits."""
-        return held_out_note(self.manifest.held_out, self.counts.get("val", 0))
+        counts = {name: dict(enumerate(split.images_per_class)) for name, split in self.manifest.splits.items()}
+        return held_out_note(self.manifest.held_out, self.manifest.grouped_by, self.classes, counts)
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -223,7 +216,7 @@ class PackedSplit:
     def subset(self, indices: NDArray[np.int64]) -> Self:
         """The images with these indices, which ascend, as a split of their own, numbered from 0."""
         chosen = copy.copy(self)
-        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "_extents"):
+        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "groups", "_extents"):
             chosen.__dict__.pop(name, None)  # cached values
         chosen._stored_N = self.stored(indices)
         return chosen
@@ -256,14 +249,24 @@ class PackedSplit:
     @cached_property
     def content_hashes(self) -> NDArray[np.uint64]:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
-        return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
-            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.hashes for shard in self.shards])
 
     @cached_property
     def perceptual_hashes(self) -> NDArray[np.uint64]:
         """[N, 2], `perceptual_hash.perceptual_hash` of each stored image: nearly equal for images that look alike."""
-        return self._chosen(np.concatenate([np.empty((0, 2), np.uint64), *(
-            read_array(self.folder / shard.perceptual, (shard.images, 2), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.perceptual for shard in self.shards], 2)
+
+    @cached_property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """[N], equal for images that belong together (--group); None if that was not stated."""
+        files = [shard.groups for shard in self.shards]
+        return self._hashes(files) if any(files) else None
+
+    def _hashes(self, files: Sequence[str | None], *shape: int) -> NDArray[np.uint64]:
+        """[N, *shape], read from a file of each shard; a shard without one has no images."""
+        return self._chosen(np.concatenate([np.empty((0, *shape), np.uint64), *(
+            read_array(self.folder / file, (shard.images, *shape), np.uint64)
+            for file, shard in zip(files, self.shards, strict=True) if file)]))
 
     def read(self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3], into `out` if given.

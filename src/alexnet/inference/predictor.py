@@ -22,6 +22,7 @@ from alexnet.data.images import BadImage
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, did_you_mean, require
+from alexnet.inference import confidence
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
@@ -33,9 +34,6 @@ from alexnet.models.seen import SeenImages
 
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
-
-SURE_FROM = 0.5
-"""Probability of the likeliest class from which a calibrated network is right at least as often as wrong."""
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
 """An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
@@ -114,15 +112,19 @@ class Model:
                 for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         return predictions
 
-    def is_sure(self, probability: float) -> bool | None:
-        """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its probabilities were calibrated (`alexnet calibrate`)."""
+        return self.network.temperature != 1.0
 
-        Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
+    def is_sure(self, probability: float, sure_from: float | None = None) -> bool | None:
+        """Whether the likeliest class of an image reaches a threshold; None if it is not calibrated and none is given.
 
         Args:
             probability: of the likeliest class.
+            sure_from: the threshold; default: 0.5 of a calibrated network.
         """
-        return None if self.network.temperature == 1.0 else probability >= SURE_FROM
+        return confidence.is_sure(probability, self.is_calibrated, sure_from)
 
     @property
     def feature_layer(self) -> str:

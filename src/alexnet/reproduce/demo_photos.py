@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from alexnet._runtime.extras import is_installed
 from alexnet.data import images
 from alexnet.data.sources.embedded import PHOTOGRAPHS
-from alexnet.inference.predictor import SURE_FROM, Model, Prediction, probability_text
+from alexnet.inference.confidence import SURE_FROM
+from alexnet.inference.predictor import Model, Prediction, probability_text
 from alexnet.interpret.attribution import grad_cam, last_activation
 
 

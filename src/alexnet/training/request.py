@@ -22,7 +22,7 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
-from alexnet.data.packed import PackedDataset
+from alexnet.data.packed import PackedDataset, is_packed
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -65,6 +65,8 @@ class TrainRequest:
     data: str
     labels: str | Path | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
+    group: str | None = None
+    """Which images belong together: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
     short: Mapping[str, float | None] = field(default_factory=dict)
@@ -102,6 +104,13 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
     path = Path(data).resolve() if Path(data).exists() else PurePosixPath(urlsplit(data).path)
     return Path("runs") / f"{name}-{archive_stem(path) if Path(data).is_file() else path.name}"
+
+
+def group_by(request: TrainRequest, resumed: bool) -> str | None:
+    """The value of --group: that of the request, else of the run that is resumed; packed data have their own."""
+    if request.group or not resumed or request.is_streamed or is_packed(request.data):
+        return request.group
+    return read_config(request.out)["data"].get("group")
 
 
 def require_outside(out: Path, data: str) -> None:

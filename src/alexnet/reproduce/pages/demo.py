@@ -15,8 +15,9 @@ from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import image_file, jpeg_uri, smaller
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
+from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.metrics import Errors
-from alexnet.inference.predictor import SURE_FROM, probability_text
+from alexnet.inference.predictor import probability_text
 from alexnet.interpret.heat_map import css_gradient, heat_over_photo
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto
