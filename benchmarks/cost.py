@@ -105,28 +105,37 @@ def line(values: list[float], costs: list[float]) -> tuple[float, float]:
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write a figure: a column for each axis, time above peak memory."""
-    from matplotlib.figure import Figure
+    from alexnet.reproduce.figures.axes import SMALL, Axes, Scale, label_room
+    from alexnet.reproduce.figures.drawing import Drawing
+    from alexnet.reproduce.figures.style import save_figure
+    from alexnet.reproduce.figures.ticks import linear_ticks, number_labels
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    column_width, row_height, left_room = 200.0, 165.0, 18.0  # points; the room is for the units
+    drawing = Drawing(left_room + column_width * len(results["axes"]), 2 * row_height + 24,
+                      "Seconds and peak memory over images, side, batch and classes, each with a straight line")
     for column, (axis, points) in enumerate(results["axes"].items()):
         values = [one["value"] for one in points]
         # The cost of an image grows with its area, so the area is the x axis.
         along = [value**2 for value in values] if axis == "side" else values
         for row, (key, unit, scale) in enumerate((("seconds", "seconds", 1.0), ("peak_bytes", "peak GB", 1e-9))):
-            panel = figure.add_subplot(2, len(results["axes"]), row * len(results["axes"]) + column + 1)
             costs = [one[key] * scale for one in points]
+            y = Scale(0.0, 1.08 * max(costs))
+            heights, places = linear_ticks(y.low, y.high, 6), linear_ticks(0.0, 1.05 * max(along), 4)
+            room = label_room(number_labels(heights))
+            panel = Axes(drawing, left_room + column * column_width + room, 24 + row * row_height,
+                         column_width - room - 22, row_height - 40, Scale(0.0, 1.05 * max(along)), y)
+            panel.y_axis(heights, number_labels(heights))
+            panel.x_axis(places, number_labels(places),
+                         {"side": "pixels of a view (side squared)"}.get(axis, axis) if row else "")
+            if row == 0:
+                panel.title(axis)
+            if column == 0:
+                drawing.text(2, (panel.top + panel.bottom) / 2, unit, SMALL, "quiet", anchor="middle", vertical="top",
+                             rotated=True)
             intercept, slope = line(along, costs)
-            panel.plot(along, [intercept + slope * x for x in along], color="#a39e95", linewidth=1)
-            panel.plot(along, costs, "o", color="#2a6a9c", markersize=4)
-            panel.set_ylim(0, 1.08 * max(costs))
-            panel.set_xlim(left=0)
-            panel.set_title(axis if row == 0 else "", loc="left", fontsize=10, fontweight="bold")
-            panel.set_xlabel({"side": "pixels of a view (side squared)"}.get(axis, axis) if row else "")
-            panel.set_ylabel(unit if column == 0 else "")
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.ticklabel_format(axis="x", style="plain")
-            panel.tick_params(labelsize=7)
-    figure.savefig(path)
+            panel.plot(along, [intercept + slope * x for x in along], "quiet", 0.8)
+            panel.marks(along, costs, "blue", 1.8, fill="blue")
+    save_figure(drawing, path)
 
 
 def main() -> None:

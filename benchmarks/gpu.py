@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from conv1_blocks import BlockConv2d
 from gpu_bench import Bench, step_flops
 from gpu_correctness import correctness
 
@@ -81,8 +82,8 @@ def steps(bench: Bench) -> None:
             _step_row(bench, f"{name}, eager", batch, lambda: step(views, labels), layout, peak)  # noqa: B023
             bench.row(f"{name}, eager, kernels", batch=batch,
                       kernels=kernels_of(bench, lambda: step(views, labels)))  # noqa: B023
-            if not bench.dry:
-                _step_row(bench, f"{name}, graphed", batch, graphed(step, views, labels), layout, peak)
+            graphed = bench.step(layout, graph=True)
+            _step_row(bench, f"{name}, graphed", batch, lambda: graphed(views, labels), layout, peak)  # noqa: B023
 
 
 def _step_row(
@@ -92,20 +93,6 @@ def _step_row(
     bench.row(name, batch=batch, images_per_second=rate,
               share_of_peak=rate * step_flops(layout) / peak if peak else None,
               peak_bytes=0 if bench.dry else torch.cuda.max_memory_allocated(bench.device))
-
-
-def graphed(step: Callable[..., object], views: torch.Tensor, labels: torch.Tensor) -> Callable[[], object]:
-    """Replays the step, captured as a CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # as torch's documentation asks: warm up in another stream
-        for _ in range(3):
-            step(views, labels)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(views, labels)
-    return graph.replay
 
 
 def kernels_of(bench: Bench, work: Callable[[], object]) -> list[dict[str, Any]]:
@@ -132,26 +119,34 @@ def layers(bench: Bench) -> None:
     network = AlexNet(layout).to(bench.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     multiply_adds = {layer.name: layer.multiply_adds or 0 for layer in explain(layout).layers}
     inputs, _ = bench.views(layout, batch)
+    first = network.named_layer("conv1")
+    assert isinstance(first, torch.nn.Conv2d)
+    if first.stride == (4, 4):
+        bench.row("conv1 by space-to-depth", batch=batch, microseconds=1e6 / _layer_rate(
+            bench, BlockConv2d(first), inputs))
     for name in network.layer_names():
         layer = network.named_layer(name)
         if isinstance(layer, torch.nn.Linear) and inputs.ndim == 4:
             inputs = inputs.flatten(1)
-        given = inputs.detach().requires_grad_(name != "conv1")
-
-        def work(layer: torch.nn.Module = layer, given: torch.Tensor = given) -> float:
-            with bench.precision.autocast():
-                outputs = layer(given)
-            if outputs.requires_grad:
-                outputs.backward(outputs.detach())
-            layer.zero_grad()
-            given.grad = None
-            return 1.0
-
-        rate = bench.rate(work)
+        rate = _layer_rate(bench, layer, inputs.detach().requires_grad_(name != "conv1"))
         flops = (4.0 if name == "conv1" else 6.0) * multiply_adds.get(name, 0) * batch
         bench.row(name, batch=batch, microseconds=1e6 / rate, flops_per_second=None if not flops else flops * rate)
         with torch.no_grad(), bench.precision.autocast():
             inputs = layer(inputs).detach()
+
+
+def _layer_rate(bench: Bench, layer: torch.nn.Module, given: torch.Tensor) -> float:
+    """Forward and backward passes a second."""
+    def work() -> float:
+        with bench.precision.autocast():
+            outputs = layer(given)
+        if outputs.requires_grad:
+            outputs.backward(outputs.detach())
+        layer.zero_grad()
+        given.grad = None
+        return 1.0
+
+    return bench.rate(work)
 
 
 # --- From shards ------------------------------------------------------------------------------------------------------
@@ -185,23 +180,27 @@ def loader(bench: Bench) -> None:
 def trainer(bench: Bench) -> None:
     """Two epochs of `Trainer.fit` by the wall clock, with its validation, log and checkpoints."""
     for name in ("paper", "torchvision"):
-        layout = bench.network(name)
         for batch in bench.batches:
-            moments: dict[tuple[str, int], list[float]] = {}
+            _trainer_row(bench, name, batch)
+    _trainer_row(bench, "paper", bench.batches[-1], graph=True)
 
-            def note(event: Any, moments: dict[tuple[str, int], list[float]] = moments) -> None:
-                moments.setdefault((event["event"], event.get("epoch", 0)), []).append(time.perf_counter())
 
-            with tempfile.TemporaryDirectory() as folder:
-                run = bench.trainer(layout, batch, 2, folder, note)
-                began = time.perf_counter()
-                run.fit()
-                ended = time.perf_counter()
-            images, second = len(run.training), moments["step", 2]
-            steps_seconds = (second[-1] - second[0]) / max(1, len(second) - 1) * len(second)
-            bench.row(f"{name}, Trainer.fit", batch=batch, images_per_second=images / steps_seconds if steps_seconds
-                      else None, two_epochs_seconds=ended - began,
-                      second_epoch_with_validation_and_save_seconds=ended - moments["epoch", 1][0])
+def _trainer_row(bench: Bench, name: str, batch: int, *, graph: bool = False) -> None:
+    moments: dict[tuple[str, int], list[float]] = {}
+
+    def note(event: Any) -> None:
+        moments.setdefault((event["event"], event.get("epoch", 0)), []).append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = bench.trainer(bench.network(name), batch, 2, folder, note, graph=graph)
+        began = time.perf_counter()
+        run.fit()
+        ended = time.perf_counter()
+    images, second = len(run.training), moments["step", 2]
+    steps_seconds = (second[-1] - second[0]) / max(1, len(second) - 1) * len(second)
+    bench.row(f"{name}, Trainer.fit{' with --cuda-graph' * graph}", batch=batch,
+              images_per_second=images / steps_seconds if steps_seconds else None, two_epochs_seconds=ended - began,
+              second_epoch_with_validation_and_save_seconds=ended - moments["epoch", 1][0])
 
 
 def compiled(bench: Bench) -> None:
@@ -212,8 +211,7 @@ def compiled(bench: Bench) -> None:
         for batch in reversed(bench.batches):
             views, labels = bench.views(layout, batch)
             began = time.perf_counter()
-            backend = "eager" if bench.dry else "inductor"
-            step = bench.step(layout, lambda network: torch.compile(network, backend=backend))  # noqa: B023
+            step = bench.compiled_step(layout, "eager" if bench.dry else "inductor")
             step(views, labels)
             bench.wait()
             bench.row(f"{name}, compiling", batch=batch, seconds=time.perf_counter() - began)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from alexnet.data.packing import pack
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
+from alexnet.training.parallel.process_group import single_process
+from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.spec import RunSpec
 from alexnet.training.step import train_step
+from alexnet.training.step_graph import StepGraph, recorder_on
 from alexnet.training.trainer import Trainer
 
 
@@ -76,10 +80,27 @@ class Bench:
             self.wait()
         return done / (time.perf_counter() - began)
 
-    def step(self, layout: Arch, module_of: Callable[[AlexNet], Any] = lambda network: network) -> Callable[..., Any]:
-        """A training step of a fresh network, from views and labels on the device."""
+    def step(self, layout: Arch, *, graph: bool = False) -> Callable[..., Any]:
+        """The trainer's step on a fresh network, from views and labels on the device; with `graph`, as a CUDA graph."""
+        strategy, numbers = parallelize(AlexNet(layout), "data", single_process(self.device), self.device), count()
+        strategy.module.train()
+        optimizer = SGD(strategy.network, default_recipe(layout))
+        recorded = StepGraph(strategy.module, optimizer, self.precision, strategy.batch, None, recorder_on(self.device))
+
+        def take(views: torch.Tensor, labels: torch.Tensor) -> object:
+            number = next(numbers)
+            strategy.start_micro_batch(len(views), number)
+            rate = 1e-3 / (1 + number)  # another one in each step, as with most schedules
+            if graph:
+                return recorded(views, labels, rate)
+            return train_step(strategy.module, optimizer, views, labels, rate, self.precision)
+
+        return take
+
+    def compiled_step(self, layout: Arch, backend: str) -> Callable[..., Any]:
+        """A step of a network that `torch.compile` has compiled, with torch's dropout."""
         network = AlexNet(layout).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        module, optimizer = module_of(network), SGD(network, default_recipe(layout))
+        module, optimizer = torch.compile(network, backend=backend), SGD(network, default_recipe(layout))
         return lambda views, labels: train_step(module, optimizer, views, labels, 1e-3, self.precision)
 
     def views(self, layout: Arch, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,11 +123,12 @@ class Bench:
 
     def trainer(
         self, layout: Arch, batch: int, epochs: int, folder: str, on_event: Callable[[Any], None] = lambda event: None,
+        *, graph: bool = False,
     ) -> Trainer:
         """The real trainer, on the shards."""
         recipe = replace(default_recipe(layout), epochs=epochs, batch_size=batch)
         return build(RunSpec(self.packed(layout), layout, recipe, Path(folder), device=str(self.device),
-                             precision="bf16", workers=self.workers), on_event=on_event)
+                             precision="bf16", workers=self.workers, cuda_graph=graph), on_event=on_event)
 
     def peak(self) -> float:
         """FLOP/s of the fastest matrix product that phase `ceilings` has measured; 0 without."""

@@ -19,6 +19,7 @@ from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.spec import LRN
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.metrics import error_counts
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
 from alexnet.training.parallel.layers import dropped
@@ -37,10 +38,12 @@ def correctness(bench: Bench) -> None:
     bench.row("dropout: units that NumPy keeps and the kernel drops, or vice versa", error=float(wrong), bound=0.0,
               holds=wrong == 0)
     _views_error(bench)
+    _counts_error(bench)
     for name in ("paper", "torchvision"):
         _network_error(bench, name, torch.float32, 1e-4, 1e-4)
         _network_error(bench, name, torch.bfloat16, 0.1, None)
     _step_without_waiting(bench)
+    _graph_error(bench)
 
 
 def _report(bench: Bench, name: str, result: torch.Tensor, exact: torch.Tensor, bound: float) -> None:
@@ -75,6 +78,18 @@ def _views_error(bench: Bench) -> None:
     result = preprocess.to(bench.device).training_views(
         pixels.to(bench.device), indices, recipe, 3, 1, lighting.to(bench.device))
     _report(bench, "training views against those of the CPU", result.cpu(), expected, 1e-5)
+
+
+def _counts_error(bench: Bench) -> None:
+    """Errors that validation counts on the device against those counted on the CPU, with ties and NaN."""
+    probabilities = torch.rand(512, 1000).softmax(1).round(decimals=5)  # so that some are equal
+    probabilities[3] = torch.nan
+    labels = torch.arange(512)
+    expected, result = error_counts(probabilities, labels), error_counts(
+        probabilities.to(bench.device), labels.to(bench.device)).cpu()
+    bench.row("top-1 and top-5 errors counted on the device that the CPU does not count, or vice versa",
+              error=float((result[1:] - expected[1:]).abs().sum()), bound=0.0,
+              holds=torch.equal(result[1:], expected[1:]))
 
 
 def _network_error(
@@ -123,3 +138,25 @@ def _step_without_waiting(bench: Bench) -> None:
                     if not bench.dry:
                         torch.cuda.set_sync_debug_mode("default")
     bench.row("a step in which nothing may wait for the device", holds=not problem, problem=problem)
+
+
+def _graph_error(bench: Bench) -> None:
+    """The weights after 12 steps of the trainer with CUDA graphs against those without: other masks or rates show.
+
+    The bound leaves room for cuDNN's sums in any order, in bf16.
+    """
+    small = replace(bench, images=64 if bench.dry else 512, shards=bench.shards / "few")
+    layout, weights = bench.network("paper"), []
+    for graph in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = small.trainer(layout, small.images // 16, 1, folder, graph=graph)
+            before = torch.cat([parameter.detach().flatten() for parameter in trainer.optimizer.parameters])
+            trainer.network.train()
+            with closing(trainer.epoch_batches()) as source:
+                for batch in islice(source, 12):
+                    trainer._queue_step(batch, 0.0, 0.0, None)
+            after = torch.cat([parameter.detach().flatten() for parameter in trainer.optimizer.parameters])
+            weights.append((after - before).double())
+    distance = float((weights[1] - weights[0]).norm() / weights[0].norm())
+    bench.row("12 steps with CUDA graphs against 12 without: change of the weights", error=distance, bound=0.05,
+              holds=distance <= 0.05)

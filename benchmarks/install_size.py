@@ -2,8 +2,8 @@
 
     python benchmarks/install_size.py
 
-Run it in a virtual environment that holds alexnet alone. A package's size is that of the files that it installed, with
-the bytecode that pip compiled.
+Run it in a virtual environment that holds alexnet alone. A package's size is that of the files that it installed. The
+second column is the bytecode beside them, which pip compiles at once, and other installers leave to the first import.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from pathlib import Path
 
 
-def installed_bytes(package: Distribution) -> int:
-    """The size of a package's files that are there."""
-    paths = (Path(str(package.locate_file(file))) for file in package.files or ())
-    return sum(path.stat().st_size for path in paths if path.is_file())
+def installed_bytes(package: Distribution) -> tuple[int, int]:
+    """The size of a package's files that are there, and of its bytecode."""
+    files = bytecode = 0
+    for file in package.files or ():
+        path = Path(str(package.locate_file(file)))
+        if path.is_file():
+            size = path.stat().st_size
+            files, bytecode = (files, bytecode + size) if path.suffix == ".pyc" else (files + size, bytecode)
+    return files, bytecode
 
 
 def required(name: str) -> set[str]:
@@ -44,11 +49,13 @@ def main() -> None:
     """Print the table."""
     sizes = {normal(each.metadata["Name"]): installed_bytes(each) for each in distributions()}
     of_torch, own = required("torch"), required("alexnet")
-    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+    for name, (files, bytecode) in sorted(sizes.items(), key=lambda item: -sum(item[1])):
         owner = "torch" if name in of_torch else "alexnet" if name in own else "neither"
-        print(f"{size / 1e6:8.1f} MB  {name:24} {owner}")
-    print(f"{sum(sizes[name] for name in of_torch) / 1e6:8.1f} MB  torch and what it requires")
-    print(f"{sum(sizes[name] for name in own - of_torch) / 1e6:8.1f} MB  alexnet and what it requires besides")
+        print(f"{files / 1e6:8.1f} MB {bytecode / 1e6:+8.1f} MB of bytecode  {name:24} {owner}")
+    for names, label in ((of_torch, "torch and what it requires"),
+                         (own - of_torch, "alexnet and what it requires besides")):
+        files, bytecode = (sum(sizes[name][column] for name in names) for column in (0, 1))
+        print(f"{files / 1e6:8.1f} MB {bytecode / 1e6:+8.1f} MB of bytecode  {label}")
 
 
 if __name__ == "__main__":

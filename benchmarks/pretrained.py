@@ -36,7 +36,7 @@ from alexnet.data.imagenet_classes import readable
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError, require
 from alexnet.inference import calibration
-from alexnet.inference.classifier import SURE_FROM
+from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.evaluate import predictions, probabilities
 from alexnet.inference.metrics import Errors, count_errors, wilson
 from alexnet.inference.predictor import Model, load, model_from_checkpoint

@@ -58,7 +58,8 @@ images whose likeliest class has a probability of at least 50%: how many they ar
 {_load_time(load_seconds)}
 ## Training
 
-- Data: {training['data']}, {training['images']:,} different training images. The images are not part of the package.
+- Data: {training['data']}, {training['images']:,} training images that differ in their bytes, which
+  are not part of the package.
 - Recipe `{recipe['name']}`, {training['epochs']} epochs, batch size {training['batch_size']}, seed {training['seed']}.
 {_scale(recipe)}- Machine: {training['device']}; {versions}.
 

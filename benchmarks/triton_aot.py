@@ -3,8 +3,9 @@
     python benchmarks/triton_aot.py [--json FILE]
 
 Triton compiles to PTX and its own ptxas to machine code, which its own cuobjdump reads; all are in Triton's wheel. The
-shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions. A
-kernel that spills registers into memory would be slow on a GPU, and one that does not compile would end the run.
+shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions,
+and the 32 maps with n = 9 of `cifar`. A kernel that spills registers into memory would be slow on a GPU, and one that
+does not compile would end the run.
 """
 
 from __future__ import annotations
@@ -53,27 +54,26 @@ def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
     """Name, function, types of the arguments, and constants of each kernel."""
     floats = dict.fromkeys(("k", "alpha", "beta"), "fp32")
     for kind in ("fp32", "bf16"):
-        for maps in (96, 256):
+        for maps, n in ((96, 5), (256, 5), (32, 9)):
             block = triton.next_power_of_2(maps)
-            constants = {"WIDTH": maps, "REACH": 2, "ROWS": max(1, 1024 // block), "BLOCK": block}
-            yield (f"_norm_forward, {maps} maps, {kind}", kernels._norm_forward,
-                   {"x": f"*{kind}", "y": f"*{kind}", "rows": "i32", **floats}, constants)
-            yield (f"_norm_backward, {maps} maps, {kind}", kernels._norm_backward,
-                   {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats}, constants)
+            constants = {"WIDTH": maps, "REACH": n // 2, "BLOCK": block}
+            yield (f"_norm_forward, {maps} maps, n {n}, {kind}", kernels._norm_forward,
+                   {"x": f"*{kind}", "y": f"*{kind}", "rows": "i32", **floats},
+                   {**constants, "ROWS": max(1, kernels.FORWARD_ELEMENTS // block)})
+            yield (f"_norm_backward, {maps} maps, n {n}, {kind}", kernels._norm_backward,
+                   {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats},
+                   {**constants, "ROWS": max(1, kernels.BACKWARD_ELEMENTS // block)})
         yield (f"_views, {kind}", kernels._views,
                {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "top_left": "*i64", "mirrored": "*u8",
                 "shift": "*fp32", "image": "*i64", "out": f"*{kind}", "side": "i32", "mean_side": "i32"},
                {"CROP": 224, "BGR": False, "CENTRAL": False, "BLOCK": 1024})
-        # The type of the key follows from its value: i32 in step 0, i64 afterwards, u64 from step 2**31 on.
-        for key in ("i32", "i64", "u64"):
-            yield (f"_dropout, {kind}, key {key}", kernels._dropout,
-                   {"x": f"*{kind}", "positions": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
-                    "key": key, "layer": "i32", "seed_high": "i32", "threshold": "i64", "scale": "fp32"},
-                   {"BLOCK": 1024})
+        yield (f"_dropout, {kind}", kernels._dropout,
+               {"x": f"*{kind}", "counter": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
+                "layer": "i32", "threshold": "i64", "scale": "fp32"}, {"BLOCK": 1024})
     for in_velocity, nesterov in ((True, False), (False, False), (False, True)):
         yield (f"_update, rate in the velocity {in_velocity}, nesterov {nesterov}", kernels._update,
-               {"w": "*fp32", "v": "*fp32", "g": "*fp32", "count": "i32",
-                **dict.fromkeys(("momentum", "decay", "rate"), "fp32")},
+               {**dict.fromkeys(("w", "v", "g", "learning_rate"), "*fp32"), "count": "i32",
+                **dict.fromkeys(("momentum", "decay"), "fp32")},
                {"IN_VELOCITY": in_velocity, "NESTEROV": nesterov, "BLOCK": 1024})
 
 

@@ -14,11 +14,8 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -29,7 +26,10 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import decode, square
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED, STYLE, save_figure
+from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
+from alexnet.reproduce.figures.drawing import Color, Drawing
+from alexnet.reproduce.figures.style import save_figure
+from alexnet.reproduce.figures.ticks import linear_ticks, number_labels
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FIGURE_1 = ("--set arch.initialization=kaiming --set arch.output_init_std=0.01 --set arch.input.scale=58,58,58 "
@@ -107,72 +107,81 @@ def pooling(photo: Path) -> Image.Image:
     return sheet
 
 
-def response_norm() -> Figure:
+def response_norm() -> Drawing:
     """Output of norm1 by three conventions: of a map alone, and of a map of 10 whose neighbor grows."""
     rising = torch.linspace(0, 400, 201)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 2.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        left.set(title="Output of a map alone", xlabel="its activation, the other maps 0")
-        right.set(title="Output of a map that stays at 10", xlabel="activation of its neighbor", ylim=(0, 10.5))
-        for name, line, color in (("paper", "-", BLUE), ("code2012", "--", RED), ("caffe", ":", INK)):
-            norm1 = AlexNet(ARCHS[name]).named_layer("norm1")
-            activations = torch.zeros(2, 96, 1, len(rising))
-            activations[0, 2, 0], activations[1, 2, 0], activations[1, 3, 0] = rising, 10, rising
-            alone, beside = norm1(activations)[:, 2, 0].detach().numpy()
-            left.plot(rising.numpy(), alone, line, color=color, label=name)
-            right.plot(rising.numpy(), beside, line, color=color)
-        left.legend()
-    return figure
+    lines: dict[str, tuple[tuple[float, ...], Color]] = {
+        "paper": ((), "blue"), "code2012": ((3.2, 1.6), "red"), "caffe": ((1, 1.4), "ink")}
+    curves = []
+    for name in lines:
+        norm1 = AlexNet(ARCHS[name]).named_layer("norm1")
+        activations = torch.zeros(2, 96, 1, len(rising))
+        activations[0, 2, 0], activations[1, 2, 0], activations[1, 3, 0] = rising, 10, rising
+        curves.append(norm1(activations)[:, 2, 0].tolist())
+    drawing = Drawing(540, 200, "Output of norm1 by the conventions of paper, code2012 and caffe")
+    for column, (title, label, high) in enumerate((
+            ("Output of a map alone", "its activation, the other maps 0", 1.05 * max(max(each[0]) for each in curves)),
+            ("Output of a map that stays at 10", "activation of its neighbor", 10.5))):
+        ticks = linear_ticks(0, high)
+        room = label_room(number_labels(ticks)) + 2
+        axes = Axes(drawing, 270 * column + room, 22, 270 - room - 16, 140, Scale(0, 400), Scale(0, high))
+        axes.title(title)
+        axes.y_axis(ticks, number_labels(ticks))
+        along = linear_ticks(0, 400, 5)
+        axes.x_axis(along, number_labels(along), label)
+        for (dashes, color), curve in zip(lines.values(), curves, strict=True):
+            axes.plot(rising.tolist(), curve[column], color, dashes=dashes)
+        if column == 0:
+            axes.legend([Key(name, color, dashes=dashes) for name, (dashes, color) in lines.items()])
+    return drawing
 
 
-def pooling_windows(side: int = 7) -> Figure:
+def pooling_windows(side: int = 7) -> Drawing:
     """The windows of 2x2 and of 3x3 at stride 2 on a small map, and in how many of them each value lies."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        for axes, kernel in zip(figure.subplots(1, 2), (2, 3), strict=True):
-            axes.set(title=f"{kernel}x{kernel} at stride 2", xlim=(-0.1, side + 0.1), ylim=(side + 0.1, -0.1), aspect=1)
-            axes.set_axis_off()
-            starts, counts_HW = range(0, side - kernel + 1, 2), np.zeros((side, side), int)
-            for top, left in product(starts, starts):
-                counts_HW[top : top + kernel, left : left + kernel] += 1
-                inset = 0.12 if (top + left) % 4 else 0.06  # overlapping outlines stay apart
-                axes.add_patch(Rectangle((left + inset, top + inset), kernel - 2 * inset, kernel - 2 * inset,
-                                         facecolor=BLUE, alpha=0.18, linewidth=0))
-                axes.add_patch(Rectangle((left + inset, top + inset), kernel - 2 * inset, kernel - 2 * inset,
-                                         fill=False, edgecolor=BLUE, linewidth=1.2))
-            for (row, column), count in np.ndenumerate(counts_HW):
-                axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=FAINT, linewidth=0.6, zorder=0))
-                axes.text(column + 0.5, row + 0.5, str(count), ha="center", va="center", fontsize=8, color=INK)
-    return figure
+    cell, top, gap = 26.0, 24.0, 40.0  # points
+    drawing = Drawing(2 * side * cell + gap + 4, top + side * cell + 4, "Windows of 2x2 and of 3x3 at stride 2")
+    for number, kernel in enumerate((2, 3)):
+        left = 2 + number * (side * cell + gap)
+        drawing.text(left, top - 9, f"{kernel}x{kernel} at stride 2", bold=True)
+        starts, counts_HW = range(0, side - kernel + 1, 2), np.zeros((side, side), int)
+        for row, column in np.ndindex(side, side):
+            drawing.rectangle(left + column * cell, top + row * cell, cell, cell, None, stroke="faint", line_width=0.6)
+        for row, column in product(starts, starts):
+            counts_HW[row : row + kernel, column : column + kernel] += 1
+            inset = 0.12 if (row + column) % 4 else 0.06  # overlapping outlines stay apart
+            window = (left + (column + inset) * cell, top + (row + inset) * cell, (kernel - 2 * inset) * cell,
+                      (kernel - 2 * inset) * cell)
+            drawing.rectangle(*window, "blue", 0.18, stroke="blue", line_width=1.2)
+        for (row, column), count in np.ndenumerate(counts_HW):
+            drawing.text(left + (column + 0.5) * cell, top + (row + 0.5) * cell, str(count), 8, anchor="middle",
+                         vertical="middle")
+    return drawing
 
 
-def conv1_edge(first: int = 207) -> Figure:
+def conv1_edge(first: int = 207) -> Drawing:
     """The last pixels of a row of 224, the zeros of the padding, and the last three kernels of conv1, five times."""
     cases = (("paper: rounded up", "ceil", 0, 224), ("Caffe: input 227", "floor", 0, 227),
              ("torchvision: padding 2", "floor", 2, 224), ("d2l: padding 1", "floor", 1, 224),
              ("no padding", "floor", 0, 224))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.4, 5.6), layout="constrained")
-        for axes, (name, rounding, padding, side) in zip(figure.subplots(len(cases), 1), cases, strict=True):
-            changed = override(ARCHS["paper"], [f"conv_rounding={rounding}", f"conv1.padding={padding}",
-                                                f"input.crop={side}"])
-            count = next(layer for layer in explain(changed).layers if layer.name == "conv1").output_shape[-1]
-            starts = [4 * place - padding for place in range(count - 3, count)]
-            end = max(side + padding, starts[-1] + 11)
-            for pixel in range(first, end):
-                axes.add_patch(Rectangle((pixel, 0), 1, 1, facecolor=PAPER if pixel < side else FAINT,
-                                         edgecolor=QUIET, linewidth=0.7))
-                axes.text(pixel + 0.5, 0.5, str(pixel) if pixel < side else "0", ha="center", va="center", fontsize=6.5,
-                          color=INK)
-            for row, start in enumerate(starts):
-                left = max(start, first)
-                axes.plot([left + 0.1, start + 10.9], [-0.4 - 0.45 * row] * 2, color=BLUE, linewidth=3,
-                          solid_capstyle="butt")
-            axes.set_title(f"{name}: {count} positions", fontweight="normal")
-            axes.set(xlim=(first - 0.2, 227.2), ylim=(-1.6, 1.1))
-            axes.set_axis_off()
-    return figure
+    cell, height = 26.0, 76.0  # points: a pixel, a case
+    drawing = Drawing(20 * cell + 8, height * len(cases), "The last kernels of conv1 at the right edge of the image")
+    for number, (name, rounding, padding, side) in enumerate(cases):
+        changed = override(ARCHS["paper"], [f"conv_rounding={rounding}", f"conv1.padding={padding}",
+                                            f"input.crop={side}"])
+        count = next(layer for layer in explain(changed).layers if layer.name == "conv1").output_shape[-1]
+        starts = [4 * place - padding for place in range(count - 3, count)]
+        top = height * number + 20
+        drawing.text(4, top - 7, f"{name}: {count} positions")
+        for pixel in range(first, max(side + padding, starts[-1] + 11)):
+            x = 4 + cell * (pixel - first)
+            drawing.rectangle(x, top, cell, cell, "paper" if pixel < side else "faint", stroke="quiet", line_width=0.7)
+            drawing.text(x + cell / 2, top + cell / 2, str(pixel) if pixel < side else "0", 7, anchor="middle",
+                         vertical="middle")
+        for row, start in enumerate(starts):
+            y = top + cell + 7 + 7 * row
+            drawing.line([(4 + cell * (max(start, first) + 0.1 - first), y), (4 + cell * (start + 10.9 - first), y)],
+                         "blue", 3)
+    return drawing
 
 
 def screenshot(page: Path, picture: Path) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from docsite.reference import DEPLOYED, example_anchor, write_reference
 
 PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md",
-         "README.md": "index.md", "CITATION.cff": "credits.md", "LICENSE": "credits.md"}
-"""Files of the root -> their page on the site."""
+         "README.md": "index.md", "CITATION.cff": "credits.md", "LICENSE": "credits.md",
+         "src/alexnet/__init__.py": "reference/python.md", "src/alexnet/cli/main.py": "reference/commands.md",
+         "src/alexnet/architecture/recipe.py": "reference/settings.md"}
+"""Files outside docs/ -> their page on the site. Those of the package hold what its reference is generated from."""
 COPIED = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 

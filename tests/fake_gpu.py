@@ -1,15 +1,17 @@
 """Training steps on a GPU that is not there: tensors on "cuda:0" with shapes and no values. test_fake_gpu.py runs it.
 
-    python tests/fake_gpu.py LIBRARY FOLDER
+    python tests/fake_gpu.py LIBRARY FOLDER [evaluation]
 
 LIBRARY is fake_gpu.cpp, compiled, which torch must find when it is imported, so this is a program of its own. It prints
-a line of JSON for each step that it has taken. Whatever would read a value from the GPU (`.item()`, `.tolist()`, a
-comparison) raises, and so do tensors on different devices, and copies between CPU and GPU that would wait.
+a line of JSON for each step that it has taken, or what fake_gpu_evaluation.py has found. Whatever would read a value
+from the GPU (`.item()`, `.tolist()`, a comparison) raises, and so do tensors on different devices, and copies between
+CPU and GPU that would wait.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import json
 import sys
@@ -37,6 +39,7 @@ from alexnet._runtime.pixels import TensorPixels
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.dataset import ArrayImage, Dataset
+from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.training.build import build
 from alexnet.training.parallel import data_parallel, hybrid
@@ -155,15 +158,34 @@ def take_step(spec: RunSpec, group: ProcessGroup) -> dict[str, Any]:
                 "results": list(step.results._values.shape)}
 
 
-def main() -> None:
-    install()
-    with FakeTensorMode(), Waits():
-        print(json.dumps(what_raises()), flush=True)
-    folder = Path(sys.argv[2])
+def packed_noise(folder: Path) -> PackedDataset:
+    """A packed folder of random images."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), np.uint8)
     splits = {split: [ArrayImage(f"{split}/{number}", number % 4, image) for number, image in enumerate(pixels)]
               for split in ("train", "val")}
-    packed = pack(Dataset("noise", ("a", "b", "c", "d"), splits, "random numbers"), folder / "packed", side=SIDE)
+    return pack(Dataset("noise", ("a", "b", "c", "d"), splits, "random numbers"), folder / "packed", side=SIDE)
+
+
+def spec_of(
+    packed: PackedDataset, folder: Path, network: str, train: str, precision: str = "bf16", parallel: str = "data",
+    micro_batch: int | None = None, **settings: Any,
+) -> RunSpec:
+    """A run of a narrow network, in batches of six."""
+    layout = override(arch(network), [f"input.side={SIDE}", "input.crop=36", "conv1.kernel=5", "conv1.stride=1",
+                                      "conv.width=16", "dense.width=16"])
+    return RunSpec(packed, layout, replace(recipe(train), batch_size=6, **settings), folder / "run", workers=1,
+                   precision=precision, micro_batch=micro_batch, parallel=parallel)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    install()
+    packed = packed_noise(Path(sys.argv[2]))
+    if len(sys.argv) > 3:
+        scenario = importlib.import_module(f"fake_gpu_{sys.argv[3]}")
+        print(json.dumps(scenario.found(packed, Path(sys.argv[2]))), flush=True)
+        return
+    with FakeTensorMode(), Waits():
+        print(json.dumps(what_raises()), flush=True)
     every = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "trivial_augment": True, "erase_probability": 0.5,
              "ema_decay": 0.9, "clip_norm": 1.0}
     for network, train, precision, parallel, size, micro_batch, settings in (
@@ -173,10 +195,7 @@ def main() -> None:
         ("paper", "paper", "bf16", "towers", 2, None, {}), ("paper", "paper", "bf16", "hybrid", 2, None, {}),
         ("paper", "paper", "bf16", "data", 2, None, {}),
     ):
-        layout = override(arch(network), [f"input.side={SIDE}", "input.crop=36", "conv1.kernel=5", "conv1.stride=1",
-                                          "conv.width=16", "dense.width=16"])
-        spec = RunSpec(packed, layout, replace(recipe(train), batch_size=6, **settings), folder / "run", workers=1,
-                       precision=precision, micro_batch=micro_batch, parallel=parallel)  # type: ignore[arg-type]
+        spec = spec_of(packed, Path(sys.argv[2]), network, train, precision, parallel, micro_batch, **settings)
         with processes(size) as group:
             taken = take_step(spec, group)
         print(json.dumps({"network": network, "precision": precision, "parallel": parallel, "processes": size,

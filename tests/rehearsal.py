@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import caffefiles
 from alexnet.architecture.presets import ARCHS
@@ -179,6 +180,8 @@ class Rehearsal:
                 continue
             if word == "PHOTOS":
                 path.symlink_to(self.photos)
+            elif word == "BURSTS":
+                self.bursts(path)
             elif word.startswith("runs/") and not (self.folder / Path(word).parts[0] / Path(word).parts[1]).exists():
                 shutil.copytree(self.run, self.folder / "runs" / Path(word).parts[1])
             for name in re.findall(r"[\w-]+\.jpg", word):
@@ -186,6 +189,13 @@ class Rehearsal:
                     (self.folder / name).symlink_to(next(iter(sorted((self.photos / "val").rglob("*.png")))))
             if word in WEIGHTS:
                 WEIGHTS[word](path)
+
+    def bursts(self, path: Path) -> None:
+        """Class folders without a split, of photos such as `ash3_2.jpg`: five of each animal."""
+        for folder in sorted((self.photos / "train").iterdir()):
+            (path / folder.name).mkdir(parents=True)
+            for number, photo in enumerate(sorted(folder.iterdir())):
+                Image.open(photo).save(path / folder.name / f"{folder.name}{number // 5}_{number % 5}.jpg")
 
 
 def _torchvision(path: Path) -> None:

@@ -69,7 +69,7 @@ def slow(folder: Path) -> None:
         if processes.first:
             saver.save = delayed(saver.save, 5.0)
         else:
-            evaluation.count_errors = delayed(evaluation.count_errors, 5.0)
+            evaluation.error_counts = delayed(evaluation.error_counts, 5.0)
         job, = json.loads((folder / "jobs.json").read_text())
         run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
             from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"]), processes=processes)

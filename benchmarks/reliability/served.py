@@ -1,4 +1,4 @@
-"""`alexnet serve` as a process on one CPU core, and an HTTP client on plain sockets that can send any bytes."""
+"""`alexnet serve` as a process, by default on one core, and an HTTP client on plain sockets that can send any bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,17 +51,17 @@ def image(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (160, 120)) 
 
 
 class ServerProcess:
-    """`with ServerProcess(run) as server:` runs the server on a free port, bound to one core."""
+    """`with ServerProcess(run) as server:` runs the server on a free port, by default with one core and one thread."""
 
-    def __init__(self, run: Path, *options: str) -> None:
+    def __init__(self, run: Path, *options: str, cores: Sequence[int] = CORES[:1], threads: int = 1) -> None:
         self.command = [sys.executable, "-m", "alexnet", "serve", str(run), "--port", "0", "--device", "cpu", *options]
-        self.port = 0
+        self.cores, self.threads, self.port = cores, threads, 0
 
     def __enter__(self) -> ServerProcess:
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            self.command, stdout=self.log, stderr=self.log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        os.sched_setaffinity(self.process.pid, CORES[:1])  # before it starts threads, which inherit this
+            self.command, stdout=self.log, stderr=self.log, env=os.environ | {"OMP_NUM_THREADS": str(self.threads)})
+        os.sched_setaffinity(self.process.pid, self.cores)  # before it starts threads, which inherit this
         until = time.monotonic() + 120
         while not self.port:
             found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.output())

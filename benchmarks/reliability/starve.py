@@ -59,6 +59,7 @@ ATTACKS: dict[str, tuple[int, Callable[[], bytes]]] = {
     "64 flat WebPs of 16 megapixels": (3, lambda: several([flat(4000, "WEBP")] * 64, "/predict")),
     "a large image and 63 progressive JPEGs": (3, lambda: several(
         [flat(7000, "PNG"), *[flat(3400, "JPEG", progressive=True)] * 63], "/predict")),
+    "64 small images": (8, lambda: several([image()] * 64, "/predict")),
     "16 images with ten views": (8, lambda: several([image()] * 16, "/predict?views=10")),
     "explanations": (8, lambda: post(image(), "/explain")),
     "64 images as numbers in JSON": (8, lambda: infer("UINT8", [64, 64, 64, 3], b"7," * (64 * 64 * 64 * 3 - 1) + b"7")),

@@ -114,7 +114,7 @@ def test_neighbors_prints_and_draws_the_nearest(saved, class_folders, tmp_path, 
     assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "near.png").read_bytes()
     assert alexnet(*arguments) == 2
-    assert "near.png already exists; name another file with --out, or remove it" in capsys.readouterr().err
+    assert "near.png already exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     assert (tmp_path / "near.png").read_bytes() == before
 
 
@@ -152,7 +152,7 @@ def test_each_of_many_images_has_a_figure_and_none_is_overwritten(files, capsys)
     capsys.readouterr()
     assert alexnet("attribute", "model", "photos/val/ash", "--out", "maps/x.png") == 2
     assert capsys.readouterr().err.strip().endswith(
-        "maps/x-000.png already exists; name another file with --out, or remove it")
+        "maps/x-000.png already exists; choose another name, or replace it with --overwrite")
     assert all((files / "figures" / name).read_bytes() == data for name, data in before.items())
 
 

@@ -109,7 +109,8 @@ def test_every_option_of_the_command_is_an_argument_of_alexnet_train():
     groups = (command.NetworkOptions, command.RunOptions, command.FineTuneOptions, command.DeviceOptions,
               command.ParallelOptions)
     options = {field.name: field.default for group in groups for field in fields(group)}
-    options["labels"] = inspect.signature(command.train).parameters["labels"].default  # it is in no group
+    for name in ("labels", "group"):  # in no group of options
+        options[name] = inspect.signature(command.train).parameters[name].default
     arguments = inspect.signature(alexnet_package.train).parameters
     assert options.keys() - {"allocator"} == arguments.keys() - {"data", "about", "progress", "transform"}
     assert all(arguments[name].default == (() if name == "settings" else default)

@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def texts(svg):
-    """The text of a figure. Its lines and dots may differ in the last digit between versions of matplotlib."""
+    """The text of a figure."""
     return [element.text for element in ET.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 

@@ -1,6 +1,7 @@
 """The structure in docs/architecture.md: import order, no import cycles, no torch where it is not needed."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -58,8 +59,7 @@ def test_help_and_explain_do_without_torch():
     code = ("import sys; from alexnet.cli.main import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit: pass\n"
-            "assert 'torch' not in sys.modules, 'torch was imported'\n"
-            "assert 'matplotlib' not in sys.modules, 'matplotlib was imported'")
+            "assert 'torch' not in sys.modules, 'torch was imported'")
     for arguments in (["--help"], ["explain", "paper"], ["list"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
@@ -73,5 +73,7 @@ def test_no_module_imports_a_posix_only_module_when_it_is_imported():
                 assert not modules & posix_only, name
 
 
-def test_torchvision_is_never_imported():
-    assert not [file for file in ROOT.rglob("*.py") if "import torchvision" in file.read_text()]
+@pytest.mark.parametrize("package", ["torchvision", "matplotlib"])
+def test_a_large_package_is_never_imported(package):
+    assert not [file for file in ROOT.rglob("*.py")
+                if re.search(rf"^\s*(import|from) {package}\b", file.read_text(), re.MULTILINE)]

@@ -13,6 +13,7 @@ from alexnet.errors import UserError
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.reproduce.figures import figure4, image_grids
+from drawings import texts
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,5 +128,5 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
         [("ash", "1.2", False), ("birch", "12.0", True)], [("ash", "1.2", False), ("birch", "12.0", False)]]
     query = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
     grid = image_grids.neighbor_grid([image_grids.NeighborRow(query, rows[0].nearest)])
-    drawn = grid.texts[1].get_text()
+    drawn = texts(grid)[1]
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart

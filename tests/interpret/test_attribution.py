@@ -14,6 +14,8 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.figures import attribution_maps, image_grids
+from alexnet.reproduce.figures.drawing import Picture, Text
+from drawings import shapes
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,29 +209,35 @@ def test_a_network_of_tanh_has_no_guided_gradients():
 
 def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_flush():
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
-    figure = attribution_maps.attribution_figure(
+    drawing = attribution_maps.attribution_figure(
         np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
         {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
-    title, *said = figure.texts
-    assert title.get_text() == "tench, 96%"
-    assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
-    assert [text.get_text() for text in said] == [
-        "against the class", "for the class", "no effect", "for the class", "gray: no effect"]
-    keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
-    for key, left in zip(keys, ("blue", "neither"), strict=True):
-        first, *_, last = key.get_images()[1].get_array()[0]
-        assert last[0] > last[2]  # red
-        assert (first[2] > first[0] and first[3] > 0.5) if left == "blue" else first[3] == 0
+    pictures, (title, *written) = shapes(drawing, Picture), shapes(drawing, Text)
+    assert title.text == "tench, 96%"
+    assert title.x == min(picture.x for picture in pictures)
+    below = [text.text for text in written if text.y > pictures[0].y + pictures[0].height]
+    assert below == ["against the class", "for the class", "no effect", "for the class", "gray: no effect"]
+    assert [text.text for text in written if text.y < pictures[0].y] == [
+        "network input", "occlusion", "Grad-CAM", "guided gradients"]
+    keys = [picture for picture in pictures if picture.height < 10 and picture.pixels.shape[-1] == 4]
+    for key, left in zip(keys, ("violet", "nothing"), strict=True):
+        first, *_, last = key.pixels[0]
+        assert last[0] > last[2]  # yellow
+        assert (first[2] > first[1] and first[3] > 127) if left == "violet" else first[3] == 0
+    assert (pictures[-1].pixels == 128).all()  # a gradient of zero is gray
+    sides = {(picture.y, picture.width, picture.height) for picture in pictures if picture.height > 10}
+    assert len(sides) == 1
 
 
 def test_under_each_patch_stands_its_output():
     patch = np.zeros((5, 5, 3), np.uint8)
-    figure = image_grids.patch_grid({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
-    said = [text.get_text() for text in figure.texts]
-    assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
-    places = [text.get_position() for text in figure.texts]
-    assert places[2][1] == places[3][1] > places[4][1]  # in one row; the next unit below it
-    assert places[2][0] < places[3][0]
+    drawing = image_grids.patch_grid({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
+    _, *said = shapes(drawing, Text)
+    assert [text.text for text in said] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
+    assert said[1].y == said[2].y < said[3].y  # in one row; the next unit below it
+    for label, picture in zip(said[1:3], shapes(drawing, Picture), strict=True):
+        assert label.x == picture.x + picture.width / 2
+        assert label.y > picture.y + picture.height
 
 
 @pytest.mark.parametrize(("layer", "kind"), [("conv1", "map"), ("relu5", "map"), ("fc6", "unit"), ("fc8", "unit")])

@@ -59,7 +59,6 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow_net, tmp_path
 def test_mistakes_with_weight_files_are_one_line_and_write_nothing(
     narrow_net, arguments, words, tmp_path, monkeypatch, capsys,
 ):
-    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path.parent / "matplotlib"))  # where it keeps its list of fonts
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("empty.pth").write_bytes(b"")

@@ -287,7 +287,7 @@ def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed,
     assert "epochs to 50% clean training error" not in outcome["fractions"]
     assert outcome["variants"][0]["tuned_by"] == outcome["value_name"] == "epochs to 50% clean training error"
     folders = [path.parent for path in sorted(tmp_path.glob("*/last/..*")) or sorted(tmp_path.glob("*-0/ended.json"))]
-    assert figure1(folders).get_axes()[0].get_lines()
+    assert figure1(folders).axes[0].shapes
 
 
 @pytest.mark.usefixtures("small_networks")

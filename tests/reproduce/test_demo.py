@@ -16,7 +16,6 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import demo
 from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto, Photo, name_photos
-from alexnet.reproduce.figures.attribution_maps import heat_overlay
 from alexnet.reproduce.pages.demo import kernel_text
 from command_line import alexnet
 
@@ -27,8 +26,7 @@ CAT, COINS = Photo("cat.png", "a cat", ("tabby", "tiger cat")), Photo("coins.png
 
 def named(photo, known, *ranked):
     guesses = [Prediction(name, probability) for name, probability in ranked]
-    return NamedPhoto(photo, np.zeros((8, 8, 3), np.uint8), guesses, np.zeros((4, 4, 3), np.uint8),
-                      np.zeros((4, 4), np.float32), known)
+    return NamedPhoto(photo, np.zeros((8, 8, 3), np.uint8), guesses, 0.875, np.zeros((4, 4), np.float32), known)
 
 
 @pytest.mark.parametrize(("shown", "answer", "verdict"), [
@@ -71,7 +69,7 @@ def test_the_photographs_are_named_with_the_right_names_that_the_network_knows(w
     assert (cat.known, coffee.known, clock.known) == (("tabby",), ("espresso",), ())
     assert cat.answer == "tabby (70%)"
     assert coffee.verdict(3) == "Wrong: espresso is right, its guess number 2."
-    assert cat.view_HWC.shape == (56, 56, 3)
+    assert cat.seen == 56 / 64
     assert cat.grad_cam_HW.shape == (56, 56)
     assert cat.pixels_HWC.shape == (300, 451, 3), "scikit-image's documentation of `chelsea`"
 
@@ -130,14 +128,3 @@ def test_kernels_are_counted_as_gray_and_colored():
     assert text.startswith("2 of 3 are nearly gray, as the edge detectors of the paper's Figure 3 are; 1 are mostly")
     noise = np.random.default_rng(0).standard_normal((48, 3, 7, 7)).astype(np.float32)
     assert kernel_text(noise).startswith("They still look random: neighboring weights correlate by ")
-
-
-def test_a_heat_map_is_yellow_where_it_is_hot_and_stays_gray_elsewhere():
-    view = np.full((4, 4, 3), 100, np.uint8)
-    heat = np.zeros((4, 4), np.float32)
-    heat[:, :2] = 1.0
-    overlay = heat_overlay(view, heat, 8).astype(int)
-    assert overlay.shape == (8, 8, 3)
-    assert overlay[4, 7].tolist() == [150, 150, 150]  # 0.6 * 100 + 90
-    red, green, blue = overlay[4, 0]
-    assert min(red, green) > blue + 50  # yellow

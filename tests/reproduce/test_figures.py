@@ -8,7 +8,6 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
@@ -18,19 +17,17 @@ from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce.figures import confusion, figure1, figure3, figure4, learning_curves, style
+from alexnet.reproduce.figures.drawing import Circle, Path, Picture, Text
 from alexnet.reproduce.figures.figure2 import network_diagram
-from alexnet.reproduce.figures.sheet import Sheet
+from alexnet.reproduce.figures.svg import svg
 from command_line import alexnet as command
+from drawings import box, circles, curves, labels, overlap, shapes, texts
 from report_runs import CLASSES
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = ("input.side=32", "input.crop=28", "conv.width=16", "dense.width=32")
-
-
-def texts(figure):
-    return [text.get_text() for axes in figure.get_axes() for text in axes.texts if text.get_text()]
 
 
 # --- Figure 1 ---------------------------------------------------------------------------------------------------------
@@ -47,16 +44,24 @@ def run_folder(folder, activation, errors):
 
 def test_figure1_draws_the_training_errors_of_the_logs(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
-    axes = figure1.figure1(runs).get_axes()[0]
-    target, solid, dashed, chance = axes.get_lines()
-    assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
-    assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
-    assert [solid.get_linestyle(), dashed.get_linestyle()] == ["-", "--"]
-    assert set(target.get_ydata()) == {0.25}
-    assert chance.get_xydata().tolist() == [[0, 0.75]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "a, ReLU", "b, tanh", "chance, before training"]
-    assert "25%" in texts(axes.figure)[0]
+    drawing = figure1.figure1(runs)
+    (axes,) = drawing.axes
+    assert curves(axes, "blue", 1.8)[0] == [(0, 0.75), (1, 0.5), (2, 0.2)]
+    assert curves(axes, "red", 1.8)[0] == [(0, 0.75), (1, 0.7), (2, 0.6), (3, 0.5)]
+    solid, dashed = (shapes(axes, Path, stroke=color, width=1.8)[0] for color in ("blue", "red"))
+    assert (solid.dashes, dashed.dashes) == ((), learning_curves.DASHED)
+    assert [(0, 0.25), (3, 0.25)] in curves(axes, "quiet", 0.8)
+    assert circles(axes, fill="paper") == [(0, 0.75)]
+    assert legend(axes) == ["a, ReLU", "b, tanh", "chance, before training"]
+    assert labels(axes, rows=False) == {"0": 0, "1": 1, "2": 2, "3": 3}
+    assert {"0%": 0, "20%": 0.2, "60%": 0.6}.items() <= labels(axes, rows=True).items()
+    said = texts(drawing)
+    assert said[said.index("paper compares") - 1] == "25%, where the"
+
+
+def legend(axes):
+    """The texts beside the axes, from top to bottom, without the words on the target."""
+    return [text.text for text in shapes(axes, Text) if text.x > axes.right + 10 and text.size == 9]
 
 
 def test_a_curve_of_figure1_has_the_line_of_its_activation_and_the_legend_covers_nothing(tmp_path):
@@ -64,21 +69,24 @@ def test_a_curve_of_figure1_has_the_line_of_its_activation_and_the_legend_covers
             (("s", "sigmoid"), ("t", "tanh"), ("r", "relu"), ("r2", "relu"))}
 
     def lines(*names):
-        axes = figure1.figure1([runs[name] for name in names]).get_axes()[0]
-        return [(line.get_linestyle(), line.get_color()) for line in axes.get_lines()[1:-1]]
+        (axes,) = figure1.figure1([runs[name] for name in names]).axes
+        return [(path.dashes, path.stroke) for path in shapes(axes, Path, width=1.8) if len(path.points) == 3]
 
     sigmoid, tanh, relu = lines("s", "t", "r")
-    assert relu[0] == "-"
-    assert tanh[0] == "--"
+    assert relu[0] == ()
+    assert tanh[0] == learning_curves.DASHED
     assert len({sigmoid, tanh, relu}) == 3
     assert lines("r", "s", "t") == [relu, sigmoid, tanh]
     assert lines("t") == [tanh]
     assert lines("r", "r2", "t")[::2] == [relu, tanh]
     assert len(set(lines("r", "r2", "t", "s"))) == 4
 
-    axes = figure1.figure1(list(runs.values())).get_axes()[0]
-    axes.figure.draw_without_rendering()
-    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+    drawing = figure1.figure1(list(runs.values()))
+    (axes,) = drawing.axes
+    for label in legend(axes):
+        left, top, right, _ = box(shapes(axes, Text, text=label)[0])
+        assert axes.right < left < right <= drawing.width
+        assert top >= 0
 
 
 def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
@@ -87,7 +95,7 @@ def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
 
     def labels(*chosen):
-        return [text.get_text() for text in figure1.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
+        return legend(figure1.figure1(chosen).axes[0])[:-1]
 
     assert labels(runs[0]) == ["mine, ReLU"]
     assert labels(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
@@ -123,16 +131,15 @@ def test_the_diagram_of_paper_has_the_numbers_of_figure_2():
 
 def crossings(arch):
     """The layers at which lines of the diagram cross from one tower to the other."""
-    figure = network_diagram(arch)
-    axes = figure.get_axes()[0]
-    middle = (axes.get_ylim()[1]) / 2
-    names = {text.get_position()[0]: text.get_text() for text in axes.texts
-             if text.get_text().startswith(("conv", "fc", "input"))}
+    drawing = network_diagram(arch)
+    text_top = min(text.y for text in shapes(drawing, Text)) - 15
+    middle = text_top / 2
+    names = {text.x: text.text for text in shapes(drawing, Text) if text.text.startswith(("conv", "fc", "input"))}
     found = Counter()
-    for line in axes.get_lines():
-        (x0, y0), (x1, y1) = line.get_xydata()
+    for line in shapes(drawing, Path, closed=False):
+        (x0, y0), (x1, y1) = line.points
         begins_in_a_tower = x0 > min(place for place, name in names.items() if name == "conv1")
-        if begins_in_a_tower and (y0 - middle) * (y1 - middle) < 0 and abs(y1 - middle) > 0.3:
+        if begins_in_a_tower and (y0 - middle) * (y1 - middle) < 0 and abs(y1 - middle) > 20:
             found[names[max(place for place in names if place <= x1)]] += 1
     return set(found)
 
@@ -148,25 +155,28 @@ def test_lines_cross_towers_only_at_layers_connected_to_both():
     (ARCHS["paper"], 100_000), (override(ARCHS["one-gpu"], ["classes=1000000000000000000"]), 10_000_000)],
     ids=lambda value: f"{value.name}-{value.towers}" if isinstance(value, Arch) else value)
 def test_texts_of_a_diagram_do_not_overlap_and_stay_inside(arch, size):
-    figure = network_diagram(arch, size)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
+    drawing = network_diagram(arch, size)
+    boxes = [box(text) for text in shapes(drawing, Text)]
     for first, second in combinations(boxes, 2):
-        assert not first.overlaps(second)
-    rows = sorted(boxes, key=lambda box: (round(box.y1), box.x0))
+        assert not overlap(first, second)
+    rows = sorted(boxes, key=lambda edges: (round(edges[3]), edges[0]))
     for first, second in pairwise(rows):
-        assert round(first.y1) != round(second.y1) or second.x0 - first.x1 >= 0.2 * figure.dpi
-    whole = figure.bbox
-    assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
+        assert round(first[3]) != round(second[3]) or second[0] - first[2] >= 14  # points between two columns
+    assert all(left >= 0 and right <= drawing.width and bottom <= drawing.height for left, _, right, bottom in boxes)
 
 
 def test_kernels_are_visible_on_any_input_size():
     for size in (224, 2_000, 100_000):
-        patches = network_diagram(ARCHS["paper"], size).get_axes()[0].patches
-        kernels = [patch for patch in patches if not patch.get_gid()]
-        tall = [corners[2][1] - corners[1][1] for corners in (patch.get_xy() for patch in kernels)]
+        kernels = shapes(network_diagram(ARCHS["paper"], size), Path, closed=True, layer="")
+        tall = [abs(kernel.points[2][1] - kernel.points[1][1]) for kernel in kernels]
         assert len(kernels) == 9  # on the input, and on conv1 to conv4 of both towers
-        assert min(tall) >= 0.17
+        assert min(tall) >= 12
+
+
+def test_every_part_of_a_box_names_its_layer_in_the_svg():
+    parts = Counter(re.findall(r'data-layer="(\w+)"', svg(network_diagram(ARCHS["paper"]))))
+    # Three faces of each box of maps, one of units; two towers, but one input and one output.
+    assert parts == {"input": 3, **{f"conv{n}": 6 for n in range(1, 6)}, "fc6": 2, "fc7": 2, "fc8": 1}
 
 
 def test_a_diagram_is_drawn_reproducibly_as_valid_files(tmp_path):
@@ -191,11 +201,14 @@ def test_colorfulness_of_gray_pure_color_and_random_kernels():
 
 def test_figure3_titles_each_tower_with_its_colorfulness():
     saved = saved_as("paper", "dense.width=8")
-    axes = figure3.figure3(saved).get_axes()
+    drawing = figure3.figure3(saved)
     shares = figure3.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
-    assert [tower.get_title(loc="left") for tower in axes] == [
-        f"Tower {number}: {share:.0%} color (random weights: 67%)"
-        for number, share in enumerate(shares, 1)]
+    assert texts(drawing) == [f"Tower {number}: {share:.0%} color (random weights: 67%)"
+                              for number, share in enumerate(shares, 1)]
+    towers = np.split(saved.weights["features.conv1.weight"].numpy(), 2)
+    for picture, title, tower in zip(shapes(drawing, Picture), shapes(drawing, Text), towers, strict=True):
+        assert title.y < picture.y
+        np.testing.assert_array_equal(picture.pixels, figure3.kernel_sheet(tower, scale=1))
 
 
 def test_smoothness_of_flat_checkerboard_and_random_kernels():
@@ -212,21 +225,17 @@ def test_smoothness_of_flat_checkerboard_and_random_kernels():
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The images and the texts that are put on a sheet, in order."""
-    images, lines = [], []
-    monkeypatch.setattr(Sheet, "image", lambda self, pixels, *place: images.append(pixels))
-    monkeypatch.setattr(Sheet, "text", lambda self, x, y, text, **style: lines.append((text, style.get("color"))))
-    return images, lines
+def images_and_texts(drawing):
+    """The images and the texts of a drawing with their colors, each in order."""
+    return ([picture.pixels for picture in shapes(drawing, Picture)],
+            [(text.text, text.color) for text in shapes(drawing, Text)])
 
 
-def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch, drawn):
+def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
-    figure4.figure4(saved, packed)
-    pictures, _ = drawn
+    pictures, _ = images_and_texts(figure4.figure4(saved, packed))
     assert len(pictures) == 8 + 5 * (1 + 6)
     examples = np.linspace(0, len(val) - 1, 8).astype(int)
     np.testing.assert_array_equal(pictures[0], val.read_one(examples[0]))
@@ -239,40 +248,25 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
         np.testing.assert_array_equal(picture, train.read_one(place))
 
 
-def test_figure4_shows_distances_and_colors_the_same_class_blue(
-    packed, tmp_path, monkeypatch, drawn,
-):
+def test_figure4_shows_distances_and_colors_the_same_class_blue(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
     examples = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
     nearest = figure4.training_features(model, packed).nearest(
         model, [val.read_one(place) for place in examples], packed.classes)
-    figure4.figure4(saved, packed)
-    lines = iter(drawn[1][8 * (1 + 2 * min(5, len(packed.classes))):])  # after the predictions
+    _, said = images_and_texts(figure4.figure4(saved, packed))
+    lines = iter(said[8 * (1 + 2 * min(5, len(packed.classes))):])  # after the predictions
     truths = iter(packed.classes[val.labels[place]] for place in examples)
     distances = [neighbor.distance for row in nearest for neighbor in row]
     decimals = len(style.equal_decimals(distances)[0].partition(".")[2])
     for found in nearest:
         truth = next(truths)
-        assert [next(lines)[0], next(lines)[0]] == [truth, ""]
+        assert next(lines)[0] == truth
         for neighbor in found:
-            assert next(lines) == (neighbor.label, style.BLUE if neighbor.label == truth else style.INK)
+            assert next(lines) == (neighbor.label, "blue" if neighbor.label == truth else "ink")
             assert next(lines)[0] == f"{neighbor.distance:.{decimals}f}"
     assert next(lines, None) is None
-
-
-def test_an_image_lies_where_it_was_put_on_the_sheet():
-    sheet = Sheet(2.0, 1.0)
-    sheet.image(np.full((8, 8, 3), (200, 30, 60), np.uint8), 1.25, 0.25, 0.5)
-    canvas = FigureCanvasAgg(sheet.figure())
-    canvas.figure.set_dpi(160)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    red = (pixels[..., 0] == 200) & (pixels[..., 1] == 30)
-    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
-    assert (rows[0], rows[-1], columns[0], columns[-1]) == (40, 119, 200, 279)  # inches times 160
-    assert red.sum() == 80 * 80
 
 
 def test_equal_decimals():
@@ -309,40 +303,59 @@ def test_a_constant_kernel_is_drawn_without_a_warning():
 
 
 def test_a_standalone_svg_has_light_and_dark_colors():
-    text = style.svg(confusion.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
-    text = "".join(ET.fromstring(text).itertext())
-    assert "$10 & 猫" in text
-    assert "prefers-color-scheme: dark" in text
-    assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
+    text = svg(confusion.confusion(np.eye(6, dtype=np.int64), CLASSES), standalone=True)
+    assert "$10 & 猫" in "".join(ET.fromstring(text).itertext())
+    head, style_sheet, body = re.split("<style>|</style>", text)
+    assert "<title>Confusion matrix of 6 classes</title>" in head
+    assert style_sheet.startswith("@media (prefers-color-scheme: dark)")
+    used = set(re.findall(r'(?:fill|stroke)="(#\w+)"', body))
+    assert {PALETTE[name][0] for name in ("ink", "quiet", "faint", "blue")} == used
+    for light, dark in PALETTE.values():
+        assert f'[fill="{light}"] {{ fill: {dark} }}' in style_sheet
+        assert f'[stroke="{light}"] {{ stroke: {dark} }}' in style_sheet
 
 
 @pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
 def test_a_logarithmic_learning_rate_axis_has_two_labels_or_more(rates: tuple[float, ...]):
     epochs = [{"epoch": n, "learning_rate": rate} for n, rate in enumerate(rates, 1)]
-    figure = learning_curves.learning_curves(epochs, ["learning_rate"])
-    axes = figure.get_axes()[0]
-    low, high = axes.get_ylim()
-    assert low < min(rates)
-    assert max(rates) < high
-    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    (axes,) = learning_curves.learning_curves(epochs, ["learning_rate"]).axes
+    assert axes.y.logarithmic
+    assert axes.y.low < min(rates)
+    assert max(rates) < axes.y.high
+    ticks = labels(axes, rows=True)
     assert len(ticks) >= 2
-    assert all(float(f"{tick:g}") == 10.0 ** round(np.log10(tick)) for tick in ticks)
+    for text, value in ticks.items():
+        assert float(text) == pytest.approx(value) == pytest.approx(10.0 ** round(np.log10(value)))
 
 
-def test_class_names_and_axis_labels_of_a_confusion_matrix_do_not_overlap():
-    names = ("tench", "English springer", "a class whose name is long", "chain saw")
-    figure = confusion.confusion(np.eye(4, dtype=np.int64), names)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    axes = figure.get_axes()[0]
-    for axis in (axes.xaxis, axes.yaxis):
-        label = axis.label.get_window_extent(renderer).padded(0.05 * figure.dpi)
-        assert not any(label.overlaps(text.get_window_extent(renderer)) for text in axis.get_ticklabels())
+def test_learning_curves_draw_the_epochs_training_solid_and_validation_dashed():
+    epochs = [{"epoch": n, "train_loss": 3.0 / n, "val_loss": 4.0 / n if n != 2 else float("inf"),
+               "train_error": 0.8 / n, "val_top1_error": 0.9 / n, "learning_rate": 0.01} for n in (1, 2, 3, 4)]
+    loss, error, rate = learning_curves.learning_curves(epochs).axes
+    assert curves(loss, "blue", 1.8)[0] == [(1, 3), (2, 1.5), (3, 1), (4, 0.75)]
+    # The loss that is not finite is a gap.
+    assert circles(loss, fill="red") == [(1, 4), (3, 1.33333333), (4, 1)]
+    assert curves(loss, "red", 1.8)[0] == [(3, 1.33333333), (4, 1)]
+    assert shapes(loss, Path, stroke="red")[0].dashes == learning_curves.DASHED
+    assert labels(loss, rows=True) == {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4}
+    assert labels(error, rows=True) == {"0%": 0, "20%": 0.2, "40%": 0.4, "60%": 0.6, "80%": 0.8}
+    assert labels(error, rows=False) == {"1": 1, "2": 2, "3": 3, "4": 4}
+    assert curves(rate, "quiet", 1.8) == [[(n, 0.01) for n in (1, 2, 3, 4)]]
+    bold = [text.text for axes in (loss, error, rate) for text in shapes(axes, Text, bold=True)]
+    assert bold == ["Loss (nats)", "Top-1 error", "Learning rate"]
+    for axes in (loss, error):
+        assert [text.text for text in shapes(axes, Text, color="ink", bold=False)] == ["training", "validation"]
 
 
 def test_the_curve_of_a_single_epoch_has_markers():
     epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
-    assert "<use" in style.svg(learning_curves.learning_curves([epoch], ["loss"]), "loss")
+    (axes,) = learning_curves.learning_curves([epoch], ["loss"]).axes
+    assert circles(axes) == [(1, 2)]
+
+
+def test_a_long_curve_has_no_markers():
+    epochs = [{"epoch": n, "learning_rate": 0.1} for n in range(1, 17)]
+    assert not shapes(learning_curves.learning_curves(epochs, ["learning_rate"]).axes[0], Circle)
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from markdown_it import MarkdownIt
 
 from alexnet.errors import UserError
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.figures.claim_dots import claim_dots
 from alexnet.reproduce.outcome import Verdict
 from alexnet.reproduce.results import not_measured, read_outcomes
 from alexnet.reproduce.results_page import BEGIN, END, HOW_TO_READ, escape, results_markdown, write_results_page
@@ -22,45 +21,12 @@ from alexnet.reproduce.results_text import (
     format_number,
     verdict_sentences,
 )
+from claim_outcomes import comparison, outcome, variant
 from command_line import alexnet as command
 
 
-def run(seed, top1, train=0.01, **more):
-    return {"seed": seed, "top1_error": top1, "top5_error": top1 / 5, "loss": 4 * top1, "train_error": train,
-            "train_loss": 0.05, "value": top1, "more": more}
-
-
-def variant(name, errors, rate=0.01, *, interior=True):
-    tuning = [{"rate": tried, "errors": [0.25, 0.75] if tried == rate else [0.5, 0.75]}
-              for tried in (0.003, 0.01, 0.03)]
-    return {"name": name, "settings": ["arch.dropout=0"] if name != "dropout" else [], "images": 1000, "views": 1,
-            "averaged": 1, "tuned_by": "top-1 error", "rate": rate, "tuning": tuning, "interior": interior,
-            "runs": [run(seed, error) for seed, error in enumerate(errors)]}
-
-
-def comparison(**changes):
-    return {"name": "dropout against no dropout", "variant": "dropout", "reference": "no dropout",
-            "quantity": "top-1 error", "unit": "points", "paper": None, "words": "", "is_bound": False,
-            "source": "the paper", "least": None, "sign": -1, "values": [-3.0, -4.0, -2.0],
-            "mean": -3.0, "low": -5.48, "high": -0.52, "low_all": -5.48, "high_all": -0.52, "p": 0.035, "p_holm": 0.07,
-            "minimum_detectable": 3.1, "verdict": "supported", "reason": "the difference is significant", **changes}
-
-
-def outcome(claim="dropout", **changes):
-    return {"claim": claim, "section": "§4.2", "statement": "without dropout the network overfits",
-            "design": "two networks on 1,000 images", "against": "dropout leaves the error as it is",
-            "data": "imagenette", "side": 64, "images": [1000, 3925], "epochs": 150, "seeds": [0, 1, 2],
-            "tuning_seeds": [100, 101], "tuned_by": "top-1 error on the tuning split", "value_name": "top-1 error",
-            "fractions": ["top-1 error"], "departures": [], "fingerprint": "f",
-            "date": "2026-11-29",
-            "variants": [variant("no dropout", (0.42, 0.44, 0.43)), variant("dropout", (0.39, 0.40, 0.41))],
-            "comparisons": [comparison()], "notes": [], "quick": False,
-            "command": f"alexnet reproduce {claim} --data imagenette", "machine": "x86_64 CPU, 2 cores, torch 2.13.0",
-            "precision": "bf16", **changes}
-
-
 def written_texts(path):
-    """All text of an SVG file. matplotlib writes each line of a text as an element of its own."""
+    """All text of an SVG file. Each line of a text is an element of its own."""
     return [element.text for element in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
 
 
@@ -271,82 +237,6 @@ def test_a_new_page_is_made_and_one_without_marks_is_refused(tmp_path):
 
 
 # --- The figure -------------------------------------------------------------------------------------------------------
-
-
-def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
-    shown = outcome(comparisons=[comparison(paper=-1.4),
-                                 comparison(name="epochs", quantity="epochs", unit="times", paper=2.0, sign=1,
-                                            values=[1.5, 1.7], mean=1.6, low=1.3, high=1.9, low_all=1.2,
-                                            high_all=2.1, least=1.1)])
-    points, times, errors, tuning = claim_dots(shown).get_axes()
-    assert points.get_title(loc="left") == "Difference in top-1 error, in points (negative: less)"
-    assert times.get_title(loc="left") == "Ratio of epochs (below 1: less)"
-    ratio = {line.get_linewidth(): line.get_xydata().tolist() for line in times.get_lines()}
-    assert ratio[4.0] == [[1.3, 0], [1.9, 0]]  # the interval of this comparison, and around it the simultaneous one
-    assert times.get_lines()[2].get_xydata().tolist() == [[1.2, 0], [2.1, 0]]
-    lines = [line.get_xydata().tolist() for line in points.get_lines()]
-    assert [[-1.4, -0.5], [-1.4, 0.5]] in lines  # the paper's number, through the row
-    assert [x for x, _ in lines[1]] == [-3.0, -4.0, -2.0]  # every seed
-    assert [[-5.48, 0], [-0.52, 0]] in lines
-    assert [[-3.0, 0]] in lines
-    assert {text.get_text() for text in points.texts} == {"paper −1.4", "supported", "−3.0 (−5.5 to −0.5)"}
-    assert {text.get_text() for text in times.texts} == {"paper 2", "supported", "1.60 (1.30 to 1.90)"}
-    # The gray area is on the side that the claim predicts: below 0 for fewer errors, above 1 for more epochs.
-    (area,), (other,) = (axes.collections[0].get_paths() for axes in (points, times))
-    assert area.vertices[:, 0].max() == 0
-    assert other.vertices[:, 0].min() == 1
-    assert [label.get_text() for label in errors.get_yticklabels()] == ["no dropout", "dropout"]
-    assert [line.get_xdata().tolist() for line in errors.get_lines() if line.get_marker() != "None"] == [
-        [0.42, 0.44, 0.43], [0.39, 0.4, 0.41]]
-    curve, chosen = tuning.get_lines()[:2]
-    assert curve.get_xydata().tolist() == [[0.003, 0.625], [0.01, 0.5], [0.03, 0.625]]
-    assert chosen.get_xydata().tolist() == [[0.01, 0.5]]
-
-
-def test_rates_that_are_chosen_by_different_quantities_are_in_different_panels():
-    fast = variant("fastest rate", (0.4, 0.42)) | {"tuned_by": "epochs to 5%"}
-    fast["tuning"] = [{"rate": 0.01, "errors": [12.0]}, {"rate": 0.03, "errors": [14.0]}]
-    axes = claim_dots(outcome(variants=[variant("no dropout", (0.42, 0.44)), fast])).get_axes()
-    errors, epochs = axes[-2:]
-    assert [ax.get_title(loc="left") for ax in (errors, epochs)] == [
-        "Tuning by top-1 error", "Tuning by epochs to 5%"]
-    assert epochs.get_lines()[0].get_xydata().tolist() == [[0.01, 12.0], [0.03, 14.0]]
-    assert errors.get_lines()[0].get_ydata().tolist() == [0.625, 0.5, 0.625]
-    assert epochs.get_lines()[0].get_color() == axes[-3].get_lines()[-1].get_markeredgecolor()  # that of its runs
-    assert errors.yaxis.get_major_formatter()(0.5) == "50%"
-    assert "%" not in epochs.yaxis.get_major_formatter()(12.0)
-
-
-@pytest.mark.parametrize(("expected", "label", "style"), [
-    ({"paper": -1.4}, "paper −1.4", "-"), ({"paper": -1.0, "is_bound": True}, "paper over 1", "-"),
-    ({"paper": -2.8, "source": "X"}, "published −2.8", "-"), ({"least": -1.0}, "least effect −1.0", "--")])
-def test_the_figure_has_a_line_at_the_size_that_the_verdict_is_about(expected, label, style):
-    axes = claim_dots(outcome(comparisons=[comparison(**expected)])).get_axes()[0]
-    line = axes.get_lines()[0]
-    assert line.get_xdata().tolist() == [expected.get("paper", expected.get("least"))] * 2
-    assert line.get_linestyle() == style
-    assert label in {text.get_text() for text in axes.texts}
-
-
-@pytest.mark.parametrize(("bound", "marker"), [("at least", ">"), ("at most", "<")])
-def test_a_bound_is_said_and_drawn_as_a_triangle_that_points_to_the_true_ratio(bound, marker):
-    only = comparison(unit="times", quantity="epochs", values=[], mean=8.0, bound=bound, low=None, high=None,
-                      low_all=None, high_all=None, least=1.1, sign=1)
-    axes = claim_dots(outcome(comparisons=[only])).get_axes()[0]
-    assert [line.get_marker() for line in axes.get_lines() if [*line.get_xdata()] == [8.0]] == [marker]
-    assert f"{bound} 8.00 (no interval)" in {text.get_text() for text in axes.texts}
-    assert format_measured(only) == f"{bound} 8.00 times (no interval)"
-
-
-def test_the_figure_of_a_claim_without_values_intervals_or_rates_is_drawn():
-    poor = variant("dropout", (0.4, 0.4)) | {"tuning": [{"rate": 0.01, "errors": [None, 0.4]}]}
-    poor["runs"] = [measured | {"value": None} for measured in poor["runs"]]
-    empty = comparison(values=[], mean=None, low=None, high=None, low_all=None, high_all=None, verdict="undecided")
-    axes = claim_dots(outcome(variants=[poor | {"name": "a" * 90}, poor], comparisons=[empty])).get_axes()
-    assert {text.get_text() for text in axes[0].texts} == {"undecided", "not compared"}
-    curve, failed = axes[2].get_lines()[:2]
-    assert not curve.get_xdata().size  # a rate at which a run diverged has no mean
-    assert (failed.get_xdata().tolist(), failed.get_marker()) == ([0.01], "x")
 
 
 def test_the_figure_file_fits_a_page_of_800_pixels_and_follows_the_color_scheme(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alexnet._runtime import kernels, native
-from alexnet._runtime.philox import Draw, keep_mask, philox
+from alexnet._runtime.philox import Draw, counter_words, keep_mask, philox
 from alexnet.training.parallel.layers import BatchSlice, CounterDropout, dropped
 
 DRAW = Draw(p=0.3, seed=5 << 32 | 7, step=11, layer=4)
@@ -74,7 +74,8 @@ def test_triton_drops_what_numpy_drops(dtype):
     for draw, first in ((DRAW, 0), (DRAW, 3), (Draw(0.5, 2**64 - 1, 2**32 - 1, 1), 1), (Draw(0.5, 0, 0, 0), 0)):
         x = torch.randn(3, 1030, device=device).to(dtype)
         keep = torch.from_numpy(keep_mask(rows, range(first, first + 1030), draw)).to(device)
-        result = triton_kernels.dropout(x, torch.from_numpy(rows).to(device), draw, first)
+        counter = torch.from_numpy(counter_words(draw.seed, draw.step, rows)).to(device)
+        result = triton_kernels.dropout(x, counter, Draw(draw.p, 0, 0, draw.layer), first)
         assert torch.equal(result != 0, keep)
         exact = dtype == torch.float32
         torch.testing.assert_close(result, (x.float() * (keep.float() * draw.scale)).to(dtype), atol=0,

@@ -63,9 +63,9 @@ def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches, current):
             TensorPixels(torch.empty(2, 9, 9, 3, dtype=torch.uint8, device=SECOND)),
             torch.empty(1, 1, 3, device=SECOND), torch.empty(3, device=SECOND),
             torch.empty(2, 2, dtype=torch.int64, device=SECOND), None, None, 7, bgr=False, dtype=torch.float32)
-        module.sgd_update(rows, rows, rows, momentum=0.9, weight_decay=0.0, learning_rate=0.1, lr_in_velocity=True,
-                          nesterov=False)
-        module.dropout(rows, torch.empty(4, dtype=torch.int64, device=SECOND), Draw(0.5, 0, 0, 0), 0)
+        module.sgd_update(rows, rows, rows, torch.empty((), device=SECOND), momentum=0.9, weight_decay=0.0,
+                          lr_in_velocity=True, nesterov=False)
+        module.dropout(rows, torch.empty(7, dtype=torch.int64, device=SECOND), Draw(0.5, 0, 0, 0), 0)
     assert devices == [1] * 5
     assert current[-1] == 0, "the caller's current device is as it was"
 

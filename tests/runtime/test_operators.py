@@ -24,8 +24,8 @@ def test_operators_are_what_they_say_to_be(dtype):
     """Schemas, shapes of tensors without memory, gradients, and tracing with symbolic sizes."""
     torch.library.opcheck(operators.norm_forward, (maps(dtype, True), *NORM))
     torch.library.opcheck(operators.norm_backward, (maps(dtype), maps(dtype), *NORM))
-    units, positions = torch.randn(3, 10).to(dtype).requires_grad_(), torch.tensor([0, 5, 2])
-    torch.library.opcheck(operators.dropout, (units, positions, 0.5, 7, 5, 11, 4, 0))
+    units, counter = torch.randn(3, 10).to(dtype).requires_grad_(), torch.tensor([7, 5, 11, 0, 5, 2])
+    torch.library.opcheck(operators.dropout, (units, counter, 0.5, 4, 0))
     pixels, mean = torch.randint(0, 256, (2, 9, 9, 3), dtype=torch.uint8), torch.rand(1, 1, 3)
     torch.library.opcheck(operators.crop_normalize, (
         pixels, mean, torch.ones(3), torch.tensor([[0, 1], [2, 0]]), torch.tensor([True, False]), None, None, 7, True,
@@ -33,7 +33,7 @@ def test_operators_are_what_they_say_to_be(dtype):
 
 
 def test_the_update_changes_weight_and_velocity_and_says_so():
-    numbers = (0.9, 0.01, 0.1, True, False)
+    numbers = (torch.tensor(0.1), 0.9, 0.01, True, False)
     torch.library.opcheck(operators.sgd_update, (torch.randn(20), torch.randn(20), torch.randn(20), *numbers))
 
 
@@ -50,7 +50,8 @@ def test_an_operator_computes_what_eager_code_does_to_the_last_bit(dtype):
     assert torch.equal(operator.grad, eager.grad)
     draw, rows = Draw(0.3, 5 << 32 | 7, 11, 4), torch.tensor([0, 131_071])
     units = torch.randn(2, 130).to(dtype)
-    assert torch.equal(operators.dropout(units, rows, draw.p, *draw.halves, draw.step, draw.layer, 3),
+    counter = torch.tensor([7, 5, 11, *rows.tolist()])  # low and high word of the seed, step, positions
+    assert torch.equal(operators.dropout(units, counter, draw.p, draw.layer, 3),
                        kernels.dropout(units, rows.numpy(), draw, 3))
 
 

@@ -32,4 +32,9 @@ def test_every_kernel_compiles_for_sm_90_without_spilling(tmp_path):
         assert row["spilled"] == 0, row
         assert 0 < row["registers"] <= 128, row
     update = next(row for row in rows if row["kernel"].startswith("_update"))
-    assert update["accesses"] == {"LDG 128": update["accesses"]["LDG 128"], "STG 128": update["accesses"]["STG 128"]}
+    assert update["accesses"].keys() == {"LDG 128", "LDG 32", "STG 128"}
+    assert update["accesses"]["LDG 32"] == 1, "the learning rate"
+    # 9 values of x and 5 of dy for each of a thread's four elements.
+    gradient = next(row for row in rows if row["kernel"] == "_norm_backward, 96 maps, n 5, fp32")
+    assert sum(int(name.split()[1]) * count for name, count in gradient["accesses"].items()
+               if name.startswith("LDG")) == 14 * 4 * 32

@@ -76,7 +76,8 @@ def test_views(triton_kernels, mean_side, mean_crop, channels):
 def test_updates(triton_kernels, lr_in_velocity, nesterov):
     w, v, g = (torch.linspace(-1, 1, 1500, dtype=torch.float64).roll(place) for place in range(3))
     ours = [tensor.float() for tensor in (w, v, g)]
-    triton_kernels.sgd_update(*ours, momentum=0.9, weight_decay=0.01, learning_rate=0.1, lr_in_velocity=lr_in_velocity,
+    rate = torch.tensor(0.1, device=ours[0].device)
+    triton_kernels.sgd_update(*ours, rate, momentum=0.9, weight_decay=0.01, lr_in_velocity=lr_in_velocity,
                               nesterov=nesterov)
     if lr_in_velocity:  # §5
         velocity = 0.9 * v - 0.01 * 0.1 * w - 0.1 * g

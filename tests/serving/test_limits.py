@@ -185,7 +185,7 @@ def wait_for_pending(service, images):
         time.sleep(0.01)
 
 
-def test_images_that_are_queued_together_form_one_batch(model, png):
+def test_images_that_are_queued_together_form_batches_of_eight(model, png):
     sizes = []
     service = Service([ServedModel(model)])
     service.batcher.on_batch = sizes.append
@@ -199,7 +199,7 @@ def test_images_that_are_queued_together_form_one_batch(model, png):
             wait_for_pending(service, 20)
             time.sleep(0.3)
         assert {future.result()[0] for future in [first, *rest]} == {200}
-    assert sizes == [1, 19]
+    assert sizes == [1, 8, 8, 3]
 
 
 def test_an_overloaded_server_rejects_at_once_and_recovers(model, png):

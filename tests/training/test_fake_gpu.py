@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import torch
-
-from requirements import missing
-
-TESTS = Path(__file__).parents[1]
-
-
-def compiled(folder: Path) -> Path:
-    """fake_gpu.cpp as a library."""
-    if torch.version.cuda or not sys.platform.startswith("linux"):
-        missing("this torch has a real CUDA; `make gpu` takes a real step")
-    if not (compiler := shutil.which("g++")):
-        missing("g++ is not on the PATH")
-    library, torch_folder = folder / "fake_gpu.so", Path(torch.__file__).parent
-    subprocess.run([compiler, "-std=c++20", "-O0", "-shared", "-fPIC", f"-I{torch_folder / 'include'}",
-                    TESTS / "fake_gpu.cpp", f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu", "-o", library],
-                   check=True)
-    return library
+from fake_gpu_library import TESTS, compiled
 
 
 def test_no_step_waits_for_the_gpu_or_mixes_devices(tmp_path):

@@ -138,11 +138,11 @@ def _crop_arguments(
 
 
 def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, weight_decay: float, learning_rate: float,
+    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
     lr_in_velocity: bool, nesterov: bool,
 ) -> None:
     """`kernels.sgd_update` on a CPU."""
-    rule = _Rule(momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
+    rule = _Rule(momentum, weight_decay, float(learning_rate), lr_in_velocity, nesterov)
     native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
                 torch.get_num_threads())
 

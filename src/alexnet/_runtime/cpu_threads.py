@@ -34,11 +34,11 @@ def set_openmp_defaults(processes: int = 1) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
 
 
-def lower_thread_priority() -> None:
-    """Lower this thread's priority, so that threads which handle requests run first. Has an effect on Linux only."""
+def lower_thread_priority(nice: int) -> None:
+    """Lower this thread's priority by `nice` steps, each 20% less processor time. Has an effect on Linux only."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + 5))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + nice))
 
 
 MOST_LOADERS = 16

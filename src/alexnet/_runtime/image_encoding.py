@@ -27,8 +27,13 @@ def jpeg_uri(pixels_HWC: NDArray[np.uint8]) -> str:
     return data_uri(image_file(pixels_HWC, "JPEG"), "jpeg")
 
 
-def thumbnail(pixels_HWC: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> str:
-    """An image, made smaller to `side` pixels, as a data URI."""
+def smaller(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """An image of which no side has more than `side` pixels."""
     image = Image.fromarray(pixels_HWC)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return jpeg_uri(np.asarray(image))
+    return np.asarray(image)
+
+
+def thumbnail(pixels_HWC: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> str:
+    """An image, made smaller to `side` pixels, as a data URI."""
+    return jpeg_uri(smaller(pixels_HWC, side))

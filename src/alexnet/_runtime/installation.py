@@ -16,7 +16,7 @@ from alexnet._runtime.cpu_threads import loader_threads
 from alexnet._runtime.extras import EXTRAS, clone, install_line
 from alexnet.errors import UserError
 
-PACKAGES = ("numpy", "pillow", "simplejpeg", "safetensors", "matplotlib")
+PACKAGES = ("numpy", "pillow", "simplejpeg", "safetensors")
 """Those whose versions are shown beside torch's."""
 
 

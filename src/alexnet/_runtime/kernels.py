@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from alexnet._runtime import c_kernels, native, operators
 from alexnet._runtime.devices import to_device
-from alexnet._runtime.philox import Draw
+from alexnet._runtime.philox import Draw, counter_words
 from alexnet._runtime.pixels import AnyPixels, as_pixels
 
 MAX_MAPS, MAX_REACH = 4096, 16
@@ -141,21 +141,22 @@ def supports_sgd(w: Tensor, v: Tensor, g: Tensor) -> bool:
 
 
 def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, weight_decay: float, learning_rate: float,
+    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
     lr_in_velocity: bool, nesterov: bool,
 ) -> None:
     """Update weights w and velocity v in place from gradient g, by §5's rule or PyTorch's, in one pass.
 
     Args:
+        learning_rate: float32 [], on the device, where a CUDA graph that is replayed finds that of its step.
         lr_in_velocity: True: §5's v <- m v - eps (decay w + g); w <- w + v.
             False: PyTorch's v <- m v + decay w + g; w <- w - eps v.
         nesterov: PyTorch's Nesterov momentum; only with lr_in_velocity=False.
     """
     if _is_plain(w):
-        c_kernels.sgd_update(w, v, g, momentum=momentum, weight_decay=weight_decay, learning_rate=learning_rate,
+        c_kernels.sgd_update(w, v, g, learning_rate, momentum=momentum, weight_decay=weight_decay,
                              lr_in_velocity=lr_in_velocity, nesterov=nesterov)
     else:
-        operators.sgd_update(w, v, g, momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
+        operators.sgd_update(w, v, g, learning_rate, momentum, weight_decay, lr_in_velocity, nesterov)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
@@ -166,18 +167,22 @@ def supports_dropout(x_ND: Tensor) -> bool:
     return x_ND.ndim == 2 and _supported(x_ND, (torch.float32, torch.bfloat16))
 
 
-def dropout(x_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
+def dropout(
+    x_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int, counter: Tensor | None = None,
+) -> Tensor:
     """Multiply by 0 the units that `philox.keep_mask` drops, and by 1 / (1 - p) the others.
 
     Args:
         x_ND: units, or their gradient.
         rows_N: position of each image in the global batch.
         first_unit: number in the layer of the first unit of x.
+        counter: `counter_words` of seed, step and rows on the device, for the layers of a step; default: copied there.
     """
     if _is_plain(x_ND):
         return c_kernels.dropout(x_ND, rows_N, draw, first_unit)
-    return operators.dropout(x_ND, to_device(np.ascontiguousarray(rows_N), x_ND.device), draw.p, *draw.halves,
-                             draw.step, draw.layer, first_unit)
+    if counter is None:
+        counter = to_device(counter_words(draw.seed, draw.step, rows_N), x_ND.device)
+    return operators.dropout(x_ND, counter, draw.p, draw.layer, first_unit)
 
 
 def _is_dense(tensor: Tensor) -> bool:

@@ -64,7 +64,7 @@ def _library(torch_is_imported: bool) -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(spec.origin)
         library.alexnet_highest_level()
-        library.alexnet_dropout  # noqa: B018 - the newest of them
+        library.alexnet_gather  # noqa: B018 - the newest of them
     except (OSError, AttributeError):
         return None  # built for another machine or version, or OpenMP was not found
     return library
@@ -102,6 +102,21 @@ def resize_and_crop(
             ctypes.c_void_p(out.ctypes.data)):
         raise MemoryError(f"no memory to rescale an image of {width} x {height} pixels")
     return out[:-1].reshape(side, side, 3)
+
+
+def gather(addresses_B: NDArray[np.uintp], out: NDArray[np.uint8] | None, image_bytes: int) -> None:
+    """Copy a batch of images out of memory maps, in one call, during which other Python threads run.
+
+    Call it only after `level()` has returned a level.
+
+    Args:
+        addresses_B: of each image's first byte.
+        out: uint8 [B, ...], without gaps. None: only ask the operating system to read the images.
+        image_bytes: of each.
+    """
+    assert out is None or (out.flags.c_contiguous and out.nbytes == len(addresses_B) * image_bytes)
+    call("alexnet_gather", ctypes.c_void_p(addresses_B.ctypes.data), ctypes.c_long(image_bytes),
+         ctypes.c_void_p(None if out is None else out.ctypes.data), ctypes.c_long(len(addresses_B)))
 
 
 def color_products(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -22,10 +22,9 @@ for _schema in (
     f"norm_backward(Tensor maps, Tensor grad, {_NORM}) -> Tensor",
     "crop_normalize(Tensor pixels, Tensor mean, Tensor scale, Tensor top_left, Tensor? mirrored, Tensor? shift, "
     "Tensor? image, int crop, bool bgr, ScalarType dtype, bool mean_is_central) -> Tensor",
-    "sgd_update(Tensor(a!) w, Tensor(b!) v, Tensor g, float momentum, float weight_decay, float learning_rate, "
+    "sgd_update(Tensor(a!) w, Tensor(b!) v, Tensor g, Tensor learning_rate, float momentum, float weight_decay, "
     "bool lr_in_velocity, bool nesterov) -> ()",
-    "dropout(Tensor x, Tensor positions, float p, int seed_low, int seed_high, int step, int layer, int first_unit) "
-    "-> Tensor",
+    "dropout(Tensor x, Tensor counter, float p, int layer, int first_unit) -> Tensor",
 ):
     _LIBRARY.define(_schema)
 
@@ -64,17 +63,17 @@ def _implement(device: str) -> None:
             mean_is_central=mean_is_central)
 
     def update(
-        w: Tensor, v: Tensor, g: Tensor, momentum: float, weight_decay: float, learning_rate: float,
+        w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, momentum: float, weight_decay: float,
         lr_in_velocity: bool, nesterov: bool,
     ) -> None:
-        _module(device).sgd_update(w, v, g, momentum=momentum, weight_decay=weight_decay, learning_rate=learning_rate,
+        _module(device).sgd_update(w, v, g, learning_rate, momentum=momentum, weight_decay=weight_decay,
                                    lr_in_velocity=lr_in_velocity, nesterov=nesterov)
 
-    def drop(
-        x: Tensor, positions: Tensor, p: float, seed_low: int, seed_high: int, step: int, layer: int, first_unit: int,
-    ) -> Tensor:
-        draw = Draw(p, seed_high << 32 | seed_low, step, layer)
-        return _module(device).dropout(x, positions.numpy() if device == "CPU" else positions, draw, first_unit)
+    def drop(x: Tensor, counter: Tensor, p: float, layer: int, first_unit: int) -> Tensor:
+        if device == "CPU":
+            draw = Draw.from_counter(p, counter[:3].tolist(), layer)
+            return c_kernels.dropout(x, counter[3:].numpy(), draw, first_unit)
+        return _module(device).dropout(x, counter, Draw(p, 0, 0, layer), first_unit)
 
     for name, function in (("norm_forward", forward), ("norm_backward", backward), ("crop_normalize", crop),
                            ("sgd_update", update), ("dropout", drop)):
@@ -109,13 +108,13 @@ def _(
 
 
 @torch.library.register_fake("alexnet::sgd_update", lib=_LIBRARY)
-def _(w: Tensor, v: Tensor, g: Tensor, *numbers: object) -> None:
-    torch._check(w.device == v.device == g.device, lambda: "tensors on different devices")
+def _(w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *numbers: object) -> None:
+    torch._check(w.device == v.device == g.device == learning_rate.device, lambda: "tensors on different devices")
 
 
 @torch.library.register_fake("alexnet::dropout", lib=_LIBRARY)
-def _(x: Tensor, positions: Tensor, *numbers: object) -> Tensor:
-    torch._check(x.device == positions.device, lambda: "tensors on different devices")
+def _(x: Tensor, counter: Tensor, *numbers: object) -> Tensor:
+    torch._check(x.device == counter.device, lambda: "tensors on different devices")
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -133,13 +132,13 @@ def _norm_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _save_dropout(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, positions, *ctx.numbers = inputs
-    ctx.save_for_backward(positions)
+    _, counter, *ctx.numbers = inputs
+    ctx.save_for_backward(counter)
 
 
 def _dropout_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (positions,) = ctx.saved_tensors
-    return dropout(grad, positions, *ctx.numbers), None, *[None] * len(ctx.numbers)
+    (counter,) = ctx.saved_tensors
+    return dropout(grad, counter, *ctx.numbers), None, *[None] * len(ctx.numbers)
 
 
 torch.library.register_autograd("alexnet::norm_forward", _norm_gradient, setup_context=_save_norm, lib=_LIBRARY)

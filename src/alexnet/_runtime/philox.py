@@ -6,6 +6,7 @@ J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011), secti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,11 @@ class Draw:
         """Philox's key of 64 bits, and the third and the fourth word of its counter."""
         return (self.step & 0xFFFFFFFF) << 32 | self.seed & 0xFFFFFFFF, self.layer, self.seed >> 32 & 0xFFFFFFFF
 
-    @property
-    def halves(self) -> tuple[int, int]:
-        """The seed's low and high word of 32 bits, for operators, whose numbers have a sign."""
-        return self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF
+    @classmethod
+    def from_counter(cls, p: float, counter: Sequence[int], layer: int) -> Draw:
+        """From `counter_words`."""
+        low, high, step = counter[:3]
+        return cls(p, high << 32 | low, step, layer)
 
     @property
     def threshold(self) -> int:
@@ -64,6 +66,14 @@ class Draw:
     def scale(self) -> float:
         """By which the units that are kept are multiplied."""
         return 1 / (1 - self.p)
+
+
+def counter_words(seed: int, step: int, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What the draws of all dropout layers in a step have in common, for kernels that read it there: int64 [3 + N].
+
+    The seed's low and high word of 32 bits, the step, and each image's position in the global batch.
+    """
+    return np.concatenate([np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, step & 0xFFFFFFFF]), rows_N])
 
 
 def keep_mask(rows_N: NDArray[np.int64], units: range, draw: Draw) -> NDArray[np.bool_]:

@@ -34,6 +34,8 @@ class EvaluationSet:
     """int64 [classes of the data] -> class of the networks."""
     selection: Selection
     """How the images were chosen: without those that a network was trained on, by default."""
+    look_alikes: PackedSplit | None = None
+    """The images that were left out because they look like training images, if that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class Evaluation:
     measured: EvaluationSet
     predictions: ValidationPredictions | None
     """For each image, if they were collected."""
+    look_alike_errors: Errors | None = None
+    """Those of `EvaluationSet.look_alikes`, which `errors` does not contain."""
 
 
 def evaluate(
     models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, labels: str | Path | None = None,
-    views: int = 1, split: str | None = None, include_trained: bool = False, batch_size: int = 128,
-    device: str = "auto", fast: bool = False, progress: bool = True,
+    views: int = 1, split: str | None = None, include_trained: bool = False, exclude_look_alikes: bool = False,
+    batch_size: int = 128, device: str = "auto", fast: bool = False, progress: bool = True,
 ) -> Errors:
     """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
 
@@ -66,6 +70,7 @@ def evaluate(
         split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
             images that were trained on.
         include_trained: Measure the images that a network was trained on as well, which is no test error.
+        exclude_look_alikes: Leave out images that look like a training image, too: saved again, resized, mirrored.
         batch_size: Images that go through the network at a time. It does not change the result.
         device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device, and the others join it.
         fast: Evaluate in bf16 and int8.
@@ -77,7 +82,7 @@ def evaluate(
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
     evaluation = evaluate_models(
         paths, data, labels=labels, views=views, split=split, include_trained=include_trained,
-        batch_size=batch_size, device=device, fast=fast, progress=progress)
+        exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
     return evaluation.errors
@@ -86,7 +91,7 @@ def evaluate(
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
     batch_size: int, device: str, fast: bool, progress: bool, labels: str | Path | None = None, collect: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None, exclude_look_alikes: bool = False,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
@@ -103,24 +108,29 @@ def evaluate_models(
     def open_all() -> tuple[list[Model], EvaluationSet]:
         loaded = load_ensemble(models, str(group.device), fast, classes)
         return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else silent,
-                                           labels=labels)
+                                           labels=labels, exclude_look_alikes=exclude_look_alikes)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with shared_job(on_device[0] if on_device else choose_device(device)) as group:
         loaded, evaluation_set = group.local_rank0_first(open_all)
         require_same_job(group, loaded, {"data": evaluation_set.packed.fingerprint,
-                                         "options": [views, split, include_trained, batch_size, fast]})
+                                         "options": [views, split, include_trained, exclude_look_alikes, batch_size,
+                                                     fast]})
         collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and group.first else None
+        measured = partial(
+            measure, [(model.inference_network, model.preprocess) for model in loaded], views=views,
+            batch_size=batch_size, device=group.device, total=group.sum_errors, label_map=evaluation_set.label_map,
+            share=(group.rank, group.size))
         with bar or nullcontext():
-            errors = measure(
-                [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
-                batch_size=batch_size, device=group.device, on_progress=bar, total=group.sum_errors,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector)
+            errors = measured(evaluation_set.images, on_progress=bar, on_outputs=collector)
+        left_out = evaluation_set.look_alikes
+        look_alike_errors = measured(left_out) if left_out is not None and len(left_out) else None
         if collector and group.size > 1:
             collector.add_up(lambda outputs: group.all_reduce_sum(outputs.to(group.device)).cpu())
     return Evaluation(errors, loaded, evaluation_set,
-                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
+                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None,
+                      look_alike_errors)
 
 
 def load_ensemble(
@@ -146,7 +156,7 @@ def load_ensemble(
 
 def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
-    note: Callable[[str], None] = say, labels: str | Path | None = None,
+    note: Callable[[str], None] = say, labels: str | Path | None = None, exclude_look_alikes: bool = False,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
 
@@ -154,13 +164,17 @@ def open_evaluation_set(
         UserError: the models lack a class of the data, or have no class names; nothing has been packed.
     """
     from alexnet.inference.classes import map_labels
-    from alexnet.inference.selection import evaluation_images
+    from alexnet.inference.selection import evaluation_images, left_out_look_alikes
 
+    require(not (include_trained and exclude_look_alikes), "--include-trained measures training images, and "
+            "--exclude-look-alikes leaves out what only looks like one", "choose one of them")
     packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
                        progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
                        splits=(split,) if split else ())
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
-    images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
-    return EvaluationSet(packed, images, label_map, selection)
+    images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained,
+                                          exclude_look_alikes)
+    return EvaluationSet(packed, images, label_map, selection,
+                         left_out_look_alikes(packed, selection, split) if exclude_look_alikes else None)

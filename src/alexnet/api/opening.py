@@ -17,17 +17,18 @@ def open_data(
     data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
     progress: bool = True, labels: str | Path | None = None,
     check_classes: Callable[[Sequence[str]], object] | None = None, splits: Sequence[str] = (),
+    group: str | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
-    `notes`, `division`, `check_classes` and `splits` are as for `open_or_pack`.
+    `notes`, `division`, `check_classes`, `splits` and `group` are as for `open_or_pack`.
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import image_notes, open_or_stream
 
     packed = open_or_stream(str(data), side, say=note, notes=notes, division=division, progress=progress,
-                            labels=labels, check_classes=check_classes, splits=splits)
+                            labels=labels, check_classes=check_classes, splits=splits, group=group)
     for line in image_notes(packed):
         note(f"note: {line}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

@@ -89,14 +89,14 @@ class TrainedRun:
 
 
 def train(
-    data: str | Path, *, labels: str | Path | None = None,
+    data: str | Path, *, labels: str | Path | None = None, group: str | None = None,
     arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
     device: str = "auto", precision: str = "auto", workers: int | None = None,
-    micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
+    micro_batch: int | None = None, cuda_graph: bool = False, parallel: Parallel = "data", timeout: float | None = None,
     transform: Transform | None = None, log: str | Sequence[str] | None = None,
     about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
@@ -107,6 +107,9 @@ def train(
             packed folder.
         labels: A table of files and labels, or a pattern of the file names such as `{label}.{n}.jpg`, if the labels are
             not the names of folders; `folders` if they are, and a table beside them says otherwise.
+        group: Which images belong together, such as those of one animal, and stay on one side of the split into
+            training and validation images: a pattern of the file names such as `{animal}_{n}.jpg`, `folder` for the
+            folders below the class folders, or a table with columns file_name and group.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
         recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
         epochs: Epochs of the recipe.
@@ -128,6 +131,7 @@ def train(
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
+        cuda_graph: Record a training step as a CUDA graph and replay it. On a CPU it changes nothing.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
         transform: Your own augmentation: a function that takes the views of a training batch and returns them changed.
             It is called after the recipe's crops, mirror images and color noise, and before mixup and CutMix. The views
@@ -149,7 +153,7 @@ def train(
     from alexnet.training.trackers import tracker_names
 
     request = TrainRequest(
-        data=str(data), labels=labels, arch=arch, recipe=recipe,
+        data=str(data), labels=labels, group=group, arch=arch, recipe=recipe,
         settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
@@ -157,7 +161,8 @@ def train(
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
         transform=transform,
         options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
-                 "micro_batch": micro_batch, "parallel": parallel, "log": tracker_names(log),
+                 "micro_batch": micro_batch, "cuda_graph": cuda_graph, "parallel": parallel,
+                 "log": tracker_names(log),
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
     _run(request, device, progress)
     return TrainedRun(request.out)
@@ -224,7 +229,7 @@ def _run(request: TrainRequest, device: str, progress: bool) -> None:
         with bar if progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
-        from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
+        from alexnet.reproduce.report.page import write_report  # training should not wait for its imports
 
         write_report(request.out, trainer.spec.data)
 
@@ -237,7 +242,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, require_init_fits, require_outside
+    from alexnet.training.request import describe, group_by, make_spec, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -252,7 +257,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels, check_classes=check_classes))
+            progress=progress, labels=request.labels, group=group_by(request, bool(saved)),
+            check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")

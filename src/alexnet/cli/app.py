@@ -7,7 +7,7 @@ the field is its help.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -79,6 +79,10 @@ Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are
                    "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
                    "'{label}.{n}.jpg'. folders: the folders, although a table says otherwise, or they do not look like "
                    "classes.")]
+GroupBy = Annotated[str | None, Parameter(name="--group", help="Which images belong together, such as those of one "
+                    "animal, patient or burst: a pattern of the file names ('{animal}_{n}.jpg': {n} is digits, {any} "
+                    "anything, other names in braces are the group), folder (the folders below the class folders), or "
+                    "a table with columns file_name and group. A group is never in training and validation both.")]
 Split = Annotated[str | None, Parameter(help="Split to measure, such as train or val. Default: val, or all images of a "
                   "folder without a validation split.")]
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "
@@ -86,8 +90,12 @@ ForwardSize = Annotated[int, Parameter(help="Images that go through the network 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps. auto: CUDA if available, else the CPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
+Sure = Annotated[float | None, Parameter(help="Mark an image \"not sure\" if its likeliest class has a lower "
+                 "probability than this, 0 to 1. Default: 0.5 of a calibrated network; another one marks none.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
                     "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
+
+Overwrite = Annotated[bool, Parameter(help="Replace files that exist. By default the command refuses to.")]
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 AllocatorName = Literal["keep", "system"]
@@ -111,8 +119,8 @@ def reject_options(command: str, **options: object) -> None:
         require(value is None, f"{command} takes no --{name.replace('_', '-')}", "leave it out")
 
 
-def check_output(out: Path, endings: Sequence[str] = ()) -> None:
-    """Raise UserError for an output file that cannot be written, or whose ending is not one of `endings`."""
+def check_output(out: Path, endings: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Raise UserError for an output file that exists, cannot be written, or has another ending than `endings`."""
     if out.is_dir():
         raise UserError(f"{out} is a folder", "name a file in it")
     if endings and out.suffix not in endings:
@@ -122,6 +130,20 @@ def check_output(out: Path, endings: Sequence[str] = ()) -> None:
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     require(is_writable(folder), f"{out} cannot be written, as {folder} is not a folder that you may write to",
             "name another place")
+    require_new(output_files(out, endings), overwrite)
+
+
+def output_files(out: Path, endings: Sequence[str]) -> list[Path]:
+    """The files that are written for `out`: itself, or, without an ending where that is allowed, one of each ending."""
+    each = [ending for ending in endings if ending]
+    return [out] if "" not in endings or out.suffix in each else [out.with_name(out.name + ending) for ending in each]
+
+
+def require_new(files: Iterable[Path], overwrite: bool) -> None:
+    """Raise UserError for the first of these files or folders that exists, unless they may be overwritten."""
+    for file in files:
+        require(overwrite or not file.exists(), f"{file} already exists",
+                "choose another name, or replace it with --overwrite")
 
 
 def class_names(classes: Path | None) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import all_networks, all_recipes, presets_named
 from alexnet.architecture.spec import Arch
-from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
+from alexnet.cli.app import HTML_FILE, PAPER, Json, Overwrite, Settings, app, check_output
 from alexnet.cli.settings_table import presets_text, settings_text
 from alexnet.errors import require
 from alexnet.models.packaged import packaged_path
@@ -84,7 +84,8 @@ def _list_weights(name: str | None, json_: bool) -> None:
 @app.command(group=PAPER, sort_key=1)
 def explain(
     name: Annotated[str, Parameter(name="NETWORK")] = "paper", /, *, size: int | None = None, layer: str | None = None,
-    diff: str | None = None, html: Path | None = None, settings: Settings = None, json_: Json = False,
+    diff: str | None = None, html: Path | None = None, overwrite: Overwrite = False, settings: Settings = None,
+    json_: Json = False,
 ) -> None:
     """Show the output size, parameters, multiply-adds and receptive field of every layer, with the calculation.
 
@@ -97,6 +98,9 @@ def explain(
             source of each number.
         html: Write an interactive page instead, on which any number can be changed.
     """
+    if html is not None:
+        check_output(html, HTML_FILE, overwrite=overwrite)
+
     from rich.console import Console
 
     from alexnet.architecture import differences, explorer
@@ -115,7 +119,6 @@ def explain(
             console.print(differences_table(network, other, recipe, other_recipe))
     elif html is not None:
         require(layer is None and not json_, "--html writes a page of all layers", "leave out --layer and --json")
-        check_output(html, HTML_FILE)
         explorer.write(html, network, size)
         print(html)
     elif json_:

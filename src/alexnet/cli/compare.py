@@ -1,10 +1,10 @@
-"""The `compare` command: differing settings of runs, their errors, and paired tests on the same images."""
+"""The `compare` command: differing settings of runs, errors, and tests of two runs or of two series of seeds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,25 +31,45 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from alexnet.api.evaluation import EvaluationSet
     from alexnet.inference.metrics import Errors
+    from alexnet.inference.predictor import Model
     from alexnet.inference.selection import Selection
     from alexnet.models.checkpoint import Checkpoint
+    from alexnet.reproduce.seed_series import Series
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Networks on the same images: R networks, N images."""
+
+    errors: list[Errors]
+    right_RN: NDArray[np.bool_]
+    """Whether each network classified each image correctly."""
+    selection: Selection
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
-    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: Split = None,
-    batch_size: ForwardSize = 128, device: Device = "auto", classes: Classes = None,
+    *paths: Annotated[str, Parameter(name="RUN... [DATA]")],
+    with_: Annotated[list[str] | None, Parameter(name="--with", consume_multiple=True)] = None, labels: Labels = None,
+    split: Split = None, batch_size: ForwardSize = 128, device: Device = "auto", classes: Classes = None,
     all_settings: bool = False, json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
-    All networks classify the same images, which none of them was trained on. McNemar's exact test compares each pair;
-    with more than two runs, Holm's method corrects the p-values. The seed of training is a source of differences as
-    well: one run of each kind says nothing about kinds of runs.
+    All networks classify the center crops of the same images, which none of them was trained on. McNemar's exact test
+    compares each pair; with more than two runs, Holm's method corrects the p-values. The seed of training is a source
+    of differences as well: one run of each kind says nothing about kinds of runs.
+
+    With --with, two series of runs are compared, one run for each seed: `alexnet compare runs/a/seed-* --with
+    runs/b/seed-* DATA`. A t test compares their top-1 errors, paired by seed where both series have the same seeds and
+    validation images.
 
     Args:
         paths: Two or more runs or checkpoints, then the data. Default of the data: that of the first run.
+        with_: Runs of the second series; the runs before it are the first. A folder that `train --seeds` wrote stands
+            for its runs.
         all_settings: Print every differing setting, and not only the first eight of the network, of the recipe, and of
             data, seed and software.
     """
@@ -57,43 +77,112 @@ def compare(
     set_allocator()
     set_openmp_defaults()
 
+    from alexnet.models.formats.open_weights import open_weights
+
+    names, others, data = _split_data(paths, with_)
+    given = class_names(classes)
+    every = [*names, *others]
+    checkpoints = [open_weights(name, given) for name in every]
+    _require_different(checkpoints, every)
+    is_series = len(others) > 1
+    if others and not is_series:
+        say("note: one run in each series, so there is no spread over seeds; McNemar's test compares these two "
+            "networks, and says nothing about other seeds")
+    series = _two_series(names, others, checkpoints) if is_series else None
+    measured = _measure(checkpoints, every, data or _data_of_first(checkpoints, every), labels, split, batch_size,
+                        device, is_series)
+    if series:
+        _print_series(series, measured, all_settings, json_)
+    else:
+        _print_pairs(every, checkpoints, measured, all_settings, json_)
+
+
+def _print_pairs(
+    names: Sequence[str], checkpoints: Sequence[Checkpoint], measured: _Measured, all_settings: bool, json_: bool,
+) -> None:
     from rich.console import Console
 
     from alexnet.cli.render_metrics import comparison_table
     from alexnet.inference.comparison import paired_tests
-    from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.run_settings import differing_settings
 
-    names, data = _split_data(paths)
-    given = class_names(classes)
-    checkpoints = [open_weights(name, given) for name in names]
-    _require_different(checkpoints, names)
-    errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
-                                           split, batch_size, device)
-    settings, tests = differing_settings(checkpoints), paired_tests(right_RN)
+    settings, tests = differing_settings(checkpoints), paired_tests(measured.right_RN)
     if json_:
         print(json.dumps({
             "runs": [{"run": name, "checkpoint": str(saved.path), **each.to_json()}
-                     for name, saved, each in zip(names, checkpoints, errors, strict=True)],
+                     for name, saved, each in zip(names, checkpoints, measured.errors, strict=True)],
             "settings": [asdict(setting) for setting in settings],
             "tests": [{**test.to_json(), "first": names[test.first], "second": names[test.second]} for test in tests],
-            "measured": selection.to_json()}, indent=2))
+            "views": 1, "measured": measured.selection.to_json()}, indent=2))
         return
-    Console(highlight=False).print(
-        comparison_table(names, settings, errors, tests, len(checkpoints[0].classes), all_settings))
-    print(selection.describe())
+    Console(highlight=False).print(comparison_table(
+        names, settings, measured.errors, tests, len(checkpoints[0].classes), all_settings))
+    print(measured.selection.describe())
 
 
-def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
-    """The runs, and the data if the last path is no run."""
-    from alexnet.models.checkpoint_files import require_single_run
+def _print_series(series: tuple[Series, Series], measured: _Measured, all_settings: bool, json_: bool) -> None:
+    from rich.console import Console
+
+    from alexnet.cli.render_series import series_table
+    from alexnet.reproduce.run_settings import differing_settings
+    from alexnet.reproduce.seed_series import compare_series, spread_json
+
+    first, second = series
+    runs = len(first.names)
+    errors = measured.errors[:runs], measured.errors[runs:]
+    test = compare_series(first, second, errors)
+    # The first runs stand for their series: within one, only the seed and the best epoch differ.
+    settings = [setting for setting in differing_settings([first.checkpoints[0], second.checkpoints[0]])
+                if setting.name not in ("seed", "epoch", "step")]
+    if json_:
+        print(json.dumps({
+            "runs": [{"run": name, "checkpoint": str(saved.path), "seed": seed, **each.to_json()}
+                     for one, values in zip(series, errors, strict=True) for name, saved, seed, each in zip(
+                         one.names, one.checkpoints, one.seeds, values, strict=True)],
+            "settings": [asdict(setting) for setting in settings],
+            "series": [spread_json(one, values) for one, values in zip(series, errors, strict=True)],
+            "test": test.to_json(), "views": 1, "measured": measured.selection.to_json()}, indent=2))
+        return
+    Console(highlight=False).print(series_table(series, settings, errors, test, all_settings))
+    print(measured.selection.describe())
+
+
+def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list[str], list[str], str | None]:
+    """The runs before --with, those after it, and the data if the last path of either is no run."""
+    from alexnet.models.checkpoint_files import require_single_run, runs_in
     from alexnet.models.formats.recognize import is_weights
 
-    for path in paths:  # the folder of several runs would be taken for data
-        require_single_run(Path(path))
-    runs, data = (list(paths), None) if not paths or is_weights(paths[-1]) else (list(paths[:-1]), paths[-1])
-    require(len(runs) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
-    return runs, data
+    usage = "alexnet compare runs/a/seed-0 runs/a/seed-1 --with runs/b/seed-0 runs/b/seed-1 [DATA]"
+    if with_ is None:
+        for path in paths:  # the folder of several runs would be taken for data
+            require_single_run(Path(path))
+    parts, data = [list(paths), list(with_ or [])], list[str]()
+    for part in parts:
+        if part and not (is_weights(part[-1]) or runs_in(Path(part[-1]))):
+            data.append(part.pop())
+    require(len(data) <= 1, f"{' and '.join(data)} are no runs, and compare takes one data set", usage)
+    names, others = ([name for path in part for name in (list(map(str, runs_in(Path(path)))) or [path])]
+                     for part in parts)
+    if with_ is None:
+        require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
+    else:
+        require(len(names) > 0 and len(others) > 0, "compare --with takes runs before --with and after it", usage)
+        require(min(len(names), len(others)) > 1 or len(names) == len(others), f"one series has {len(names)} run"
+                f"{'s' * (len(names) > 1)} and the other {len(others)}: one run has no spread over seeds",
+                "give each series two runs or more, or compare one run with one")
+    return names, others, data[0] if data else None
+
+
+def _two_series(
+    names: Sequence[str], others: Sequence[str], checkpoints: Sequence[Checkpoint],
+) -> tuple[Series, Series]:
+    from alexnet.reproduce.seed_series import Series
+
+    first = Series(tuple(names), tuple(checkpoints[:len(names)]))
+    second = Series(tuple(others), tuple(checkpoints[len(names):]))
+    first.check()
+    second.check()
+    return first, second
 
 
 def _require_different(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
@@ -119,24 +208,21 @@ def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> s
 
 def _measure(
     checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, labels: str | None, split: str | None,
-    batch_size: int, device: str,
-) -> tuple[list[Errors], NDArray[np.bool_], Selection]:
-    """Each network's errors, and whether it is right about each image [runs, images], on images that none has seen."""
+    batch_size: int, device: str, is_series: bool,
+) -> _Measured:
+    """Measure each network on the images that none has seen.
+
+    Raises:
+        UserError: the networks have other images to classify; or, of two series, the images chose the best epoch of
+            some runs only. Nothing has been measured.
+    """
     import numpy as np
-    import torch
 
     from alexnet._runtime.devices import choose_device
-    from alexnet._runtime.progress import Bar
-    from alexnet.api.evaluation import open_evaluation_set
-    from alexnet.inference.evaluate import evaluate
-    from alexnet.inference.metrics import predicted_classes
     from alexnet.inference.predictor import model_from_checkpoint
 
     where = choose_device(device)
     models = [model_from_checkpoint(saved, where) for saved in checkpoints]
-    errors: list[Errors] = []
-    right: list[NDArray[np.bool_]] = []
-    hashes: list[NDArray[np.uint64]] = []
     said = set[str]()
 
     def note(line: str) -> None:
@@ -144,23 +230,61 @@ def _measure(
             say(line)
         said.add(line)
 
-    for model, name in zip(models, names, strict=True):
-        others = [other for other in models if other is not model]
-        images = open_evaluation_set([model, *others], data, split, note=note, labels=labels)  # at this model's side
-        labels_N, right_N = images.label_map[images.images.labels].numpy(), np.zeros(len(images.images), bool)
-
-        def record(outputs_nK: NDArray[np.float32], indices: NDArray[np.int64], labels_N: NDArray[np.int64] = labels_N,
-                   right_N: NDArray[np.bool_] = right_N) -> None:
-            right_N[indices] = predicted_classes(outputs_nK, labels_N[indices]) == labels_N[indices]
-
-        with Bar(f"evaluating {name}", "images") as bar:
-            errors.append(evaluate([(model.network, model.preprocess)], images.images, batch_size=batch_size,
-                                   label_map=images.label_map, device=torch.device(where), on_progress=bar,
-                                   on_outputs=record))
-        # Images are matched by content: packs of other sides may have them in another order.
-        order = np.argsort(images.images.content_hashes, kind="stable")
-        right.append(right_N[order])
-        hashes.append(images.images.content_hashes[order])
-    require(all(np.array_equal(each, hashes[0]) for each in hashes), "the networks did not classify the same images",
+    sets = _open_sets(models, data, labels, split, note)
+    # Images are matched by content: packs of other sides may have them in another order.
+    orders = [np.argsort(each.images.content_hashes, kind="stable") for each in sets]
+    hashes_N = sets[0].images.content_hashes[orders[0]]
+    require(all(np.array_equal(each.images.content_hashes[order], hashes_N)
+                for each, order in zip(sets, orders, strict=True)),
+            "the networks would not classify the same images",
             "give data that is not packed, or runs of the same image side")
-    return errors, np.stack(right), images.selection
+    _check_role(models, names, hashes_N, is_series)
+    errors, rights = zip(*(_measure_one(model, name, each, batch_size, where)
+                           for model, name, each in zip(models, names, sets, strict=True)), strict=True)
+    return _Measured(list(errors), np.stack([right_N[order] for right_N, order in zip(rights, orders, strict=True)]),
+                     sets[0].selection)
+
+
+def _open_sets(
+    models: Sequence[Model], data: str, labels: str | None, split: str | None, note: Callable[[str], None],
+) -> list[EvaluationSet]:
+    """For each model the images, at its side, that none of the models was trained on."""
+    from alexnet.api.evaluation import open_evaluation_set
+
+    return [open_evaluation_set([model, *(other for other in models if other is not model)], data, split, note=note,
+                                labels=labels) for model in models]
+
+
+def _check_role(models: Sequence[Model], names: Sequence[str], hashes_N: NDArray[np.uint64], is_series: bool) -> None:
+    """Refuse a comparison of series, and note one of runs, whose images chose the best epoch of some runs only."""
+    from alexnet.data.content import contained
+    from alexnet.reproduce.seed_series import unequal_role
+
+    problem = unequal_role(names, [int(contained(hashes_N, model.seen.selected_on).sum()) for model in models])
+    if problem:
+        require(not is_series, problem, "train both series with the same validation images, or measure images that "
+                "chose nothing, such as --split test")
+        say(f"note: {problem}")
+
+
+def _measure_one(
+    model: Model, name: str, measured: EvaluationSet, batch_size: int, device: str,
+) -> tuple[Errors, NDArray[np.bool_]]:
+    """A network's errors, and whether it is right about each image [N]."""
+    import numpy as np
+    import torch
+
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.evaluate import evaluate
+    from alexnet.inference.metrics import predicted_classes
+
+    labels_N = measured.label_map[measured.images.labels].numpy()
+    right_N = np.zeros(len(measured.images), bool)
+
+    def record(outputs_nK: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
+        right_N[indices] = predicted_classes(outputs_nK, labels_N[indices]) == labels_N[indices]
+
+    with Bar(f"evaluating {name}", "images") as bar:
+        errors = evaluate([(model.network, model.preprocess)], measured.images, batch_size=batch_size,
+                          label_map=measured.label_map, device=torch.device(device), on_progress=bar, on_outputs=record)
+    return errors, right_N

@@ -20,8 +20,10 @@ from alexnet.cli.app import (
     AllocatorName,
     Classes,
     Device,
+    GroupBy,
     Json,
     Labels,
+    Overwrite,
     app,
     at_least_1,
     check_output,
@@ -32,8 +34,9 @@ from alexnet.errors import UserError, require
 
 @app.command(group=DATA, sort_key=0)
 def check(
-    data: str, /, *, labels: Labels = None, run: list[str] | None = None, quick: bool = False, side: int | None = None,
-    html: Path | None = None, device: Device = "auto", classes: Classes = None,
+    data: str, /, *, labels: Labels = None, group: GroupBy = None, run: list[str] | None = None, quick: bool = False,
+    side: int | None = None, html: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
+    classes: Classes = None,
     workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then how the data is interpreted.
@@ -57,13 +60,13 @@ def check(
     """
     at_least_1(side=side, workers=workers)
     if html:
-        check_output(html, HTML_FILE)
+        check_output(html, HTML_FILE, overwrite=overwrite)
 
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
     require(run is not None or classes is None, "--classes names the outputs of the network of --run", "leave it out")
-    found = check_data(data, labels=labels, run=run, classes=class_names(classes), quick=quick, side=side,
+    found = check_data(data, labels=labels, group=group, run=run, classes=class_names(classes), quick=quick, side=side,
                        device=device, workers=workers, progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
     if html:
@@ -76,7 +79,7 @@ def check(
 @app.command(group=DATA, sort_key=1)
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
-    labels: Labels = None, held_out: float = 0.1, workers: int | None = None,
+    labels: Labels = None, group: GroupBy = None, held_out: float = 0.1, workers: int | None = None,
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep",
 ) -> None:
     """Resize and crop the images of a data set once, and write them into shards that training reads fast.
@@ -91,7 +94,8 @@ def pack(
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
         quality: JPEG quality.
-        held_out: Fraction of each class that is held out for validation if the source has no validation split.
+        held_out: Fraction of the images of each class that is held out for validation if the source has no validation
+            split: 0.2 is a fifth, at least one image of each class.
         workers: Threads of each process. Default: one for each of its cores.
     """
     at_least_1(side=side, workers=workers)
@@ -102,7 +106,8 @@ def pack(
     from alexnet.data.sources.detect import open_dataset
 
     with _ranks() as ranks:
-        dataset = ranks.local_rank0_first(lambda: open_dataset(source, held_out=held_out, labels=labels))
+        dataset = ranks.local_rank0_first(lambda: open_dataset(
+            source, held_out=held_out, labels=labels, group=group))
         for note in dataset.all_notes:
             say(f"note: {note}")
         packed = pack_with_bar(dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality,

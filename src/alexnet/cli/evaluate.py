@@ -23,6 +23,7 @@ from alexnet.cli.app import (
     ForwardSize,
     Json,
     Labels,
+    Overwrite,
     Split,
     app,
     at_least_1,
@@ -51,24 +52,26 @@ class DetailOptions:
     """Write a CSV file with a line for each image: name, true class, predicted class, probabilities, correct or not."""
     html: Path | None = None
     """Write an offline page that shows every mistake, grouped by true and predicted class."""
+    overwrite: Overwrite = False
 
     @property
     def any(self) -> bool:
         return bool(self.per_class or self.csv or self.html)
 
     def check(self) -> None:
-        """Raise UserError for a file that cannot be written."""
+        """Raise UserError for a file that exists or cannot be written."""
         if self.csv:
-            check_output(self.csv, (".csv",))
+            check_output(self.csv, (".csv",), overwrite=self.overwrite)
         if self.html:
-            check_output(self.html, HTML_FILE)
+            check_output(self.html, HTML_FILE, overwrite=self.overwrite)
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT]... DATA")], labels: Labels = None, views: Views = "1",
-    split: Split = None, include_trained: bool = False, batch_size: ForwardSize = 128, device: Device = "auto",
-    fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
+    split: Split = None, include_trained: bool = False, exclude_look_alikes: bool = False,
+    batch_size: ForwardSize = 128, device: Device = "auto", fast: Fast = False, classes: Classes = None,
+    json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
@@ -80,6 +83,8 @@ def evaluate(
             network of the package.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
+        exclude_look_alikes: Leave out also the images that look like a training image: saved again, resized, mirrored.
+            They are recognized by a perceptual hash, and their error is printed beside that of the others.
     """
     details = details or DetailOptions()
     at_least_1(batch_size=batch_size)
@@ -97,8 +102,8 @@ def evaluate(
     checkpoints = checkpoints or [default_checkpoint()]
     evaluation = evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
-        batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
-        classes=class_names(classes))
+        exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=True,
+        collect=details.any, classes=class_names(classes))
     if is_rank0():
         names = [str(model.path or shown_name(path))
                  for model, path in zip(evaluation.models, checkpoints, strict=True)]
@@ -109,10 +114,11 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
     """Print the result, and write the files of `details`."""
     from rich.console import Console
 
-    from alexnet.cli.render_metrics import baselines_text, errors_text, per_class_table
+    from alexnet.cli.render_metrics import baselines_text, errors_text, look_alikes_text, per_class_table
     from alexnet.inference.class_metrics import baselines, per_class_metrics
 
     errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
+    alike = evaluation.look_alike_errors
     classes = evaluation.models[0].classes
     temperatures = [model.network.temperature for model in evaluation.models]
     guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
@@ -122,9 +128,12 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
         print(json.dumps(errors.to_json() | {
             "views": views, "networks": len(names), "measured": measured.selection.to_json(),
             "temperatures": temperatures, "baselines": asdict(guessing),
+            **({"look_alikes": alike.to_json(), "with_look_alikes": (errors + alike).to_json()} if alike else {}),
             **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
     else:
         print(f"{', '.join(names)}: {errors_text(errors, views=views, networks=len(names), classes=len(classes))}")
+        if measured.look_alikes is not None:
+            print(look_alikes_text(errors, alike))
         print(baselines_text(guessing))
         print(measured.selection.describe())
         if any(temperature != 1.0 for temperature in temperatures):

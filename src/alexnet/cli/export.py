@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.cli.app import WEIGHTS, app
+from alexnet.cli.app import HTML_FILE, WEIGHTS, Overwrite, app, check_output, require_new
 from alexnet.cli.default_checkpoint import split_checkpoint
 from alexnet.errors import UserError, require
 
@@ -21,17 +24,17 @@ FORMAT_OF = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export", ".pth"
 
 @app.command(group=WEIGHTS, sort_key=1)
 def export(
-    *paths: str, to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] OUT")],
+    to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
     from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
-    private: bool = False,
+    private: bool = False, no_training_hashes: bool = False, overwrite: Overwrite = False,
 ) -> None:
     """Write a network in a format that other software loads. Files that compute are run and compared with the network.
 
-    `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
-
     Args:
         paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder; or
-            hf://USER/NAME, to upload what safetensors writes to the Hugging Face Hub.
+            hf://USER/NAME, to upload what safetensors writes to the Hugging Face Hub. Without a checkpoint: the
+            pretrained network of the package.
         to: onnx: an ONNX model. openvino: an .xml file, and a .bin file beside it. torch-export: a program for
             torch.export.load. torchvision: a state dict for torchvision's alexnet. safetensors: a folder in the layout
             of the Hugging Face hub with config, weights and model card. web: a folder of static files, or one .html
@@ -44,25 +47,28 @@ def export(
         runtime: For web: the tarball of onnxruntime-web from npm. Default: it is downloaded once (33 MB).
         private: For hf://USER/NAME: only you can see a repository that the upload creates. Default: the setting of your
             account, which is public if you have not changed it.
+        no_training_hashes: Leave out the hashes of the training and validation images, which show anyone who has a
+            photo whether it was among them. Whoever loads the network can then not leave these images out of a test.
     """
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
     if is_hub_address(out[0]):
-        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime),
-                f"the upload to {out[0]} has a format of its own", "leave out all options but --private")
-        print(_export_to_hub(name, out[0], private))
+        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime or overwrite),
+                f"the upload to {out[0]} has a format of its own",
+                "leave out all options but --private and --no-training-hashes")
+        print(_export_to_hub(name, out[0], private, no_training_hashes))
         return
     require(not private, "--private is for an upload to hf://USER/NAME", "leave it out")
-    if to is None and path.suffix not in FORMAT_OF:
-        raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
-                        "folder with safetensors)",
-                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
-    kind = to or FORMAT_OF[path.suffix]
+    kind = _format(path, to)
     require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
     require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",
             "add --data DATA" if int8 else "leave it out, or add --int8")
     require(runtime is None or kind == "web", "--runtime is for --to web", "leave it out")
     require(not from_pixels or kind != "web", "a page takes images, and preprocesses them", "leave out --from-pixels")
+    require_new(_written(path, kind), overwrite)
+    require(not no_training_hashes or not (int8 or kind in ("openvino", "web")),
+            f"{'an int8 file' if int8 else f'the format {kind}'} never has hashes of training images",
+            "leave out --no-training-hashes")
     if kind == "web":
         print(_export_web(name, path, runtime))
         return
@@ -74,16 +80,44 @@ def export(
         return
     from alexnet.models.formats.export import export as write
 
+    if no_training_hashes:
+        saved = _without_hashes(saved, path.name)
     print(write(saved, path, kind, from_pixels=from_pixels).describe())
 
 
-def _export_to_hub(name: str, address: str, private: bool) -> str:
+def _written(path: Path, kind: str) -> list[Path]:
+    """The files that `export` writes, or the folder, if it holds an export; with other files it is refused later."""
+    if kind == "safetensors" or (kind == "web" and path.suffix not in HTML_FILE):
+        return [path] if any((path / name).exists() for name in ("model.safetensors", "index.html")) else []
+    if path.is_dir():
+        return []
+    return [path, path.with_suffix(".bin")] if kind == "openvino" else [path]
+
+
+def _format(path: Path, to: str | None) -> str:
+    """The format that --to names, else that of the ending."""
+    if to is None and path.suffix not in FORMAT_OF:
+        raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
+                        "folder with safetensors)",
+                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
+    return to or FORMAT_OF[path.suffix]
+
+
+def _without_hashes(saved: Checkpoint, name: str) -> Checkpoint:
+    """The checkpoint to write to `name` without the hashes of its images. Says what is lost with them."""
+    count = len(saved.seen.trained)
+    say(f"note: {name} gets no hashes of the {count:,} training images: whoever loads it is told that these are not "
+        "known, and can neither leave them out of a test nor recognize copies of them")
+    return replace(saved, seen=saved.seen.without_hashes(name))
+
+
+def _export_to_hub(name: str, address: str, private: bool, no_training_hashes: bool) -> str:
     """Upload to the Hugging Face Hub, and say which commit it is."""
     from alexnet.models.formats.hub import check_upload_target, upload_to_hub
     from alexnet.models.formats.open_weights import open_weights
 
-    target = check_upload_target(address, private)
-    return upload_to_hub(open_weights(name), target).describe()
+    target, saved = check_upload_target(address, private), open_weights(name)
+    return upload_to_hub(_without_hashes(saved, address) if no_training_hashes else saved, target).describe()
 
 
 def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) -> str:
@@ -91,12 +125,11 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) ->
     from alexnet._runtime.atomic_files import require_text_name
     from alexnet._runtime.progress import Bar
     from alexnet.api.evaluation import open_evaluation_set
-    from alexnet.cli.app import check_output
     from alexnet.inference.onnx_int8 import export_int8
     from alexnet.inference.predictor import model_from_checkpoint
 
     require_text_name(path)
-    check_output(path)
+    check_output(path, overwrite=True)
     images = open_evaluation_set([model_from_checkpoint(saved)], data)
     measured = images.images
     if "train" in images.packed.splits:

@@ -19,12 +19,14 @@ from alexnet.cli.app import (
     Device,
     Json,
     Labels,
+    Overwrite,
     app,
     at_least_1,
     check_output,
     class_names,
 )
 from alexnet.cli.default_checkpoint import split_checkpoint
+from alexnet.cli.image_arguments import figure_files
 
 MOST_POINTS = 3000
 """Images in a map by default: t-SNE of them takes about 20 seconds."""
@@ -33,8 +35,8 @@ MOST_POINTS = 3000
 @app.command(name="features", group=INTERPRET, sort_key=4)
 def features_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA OUT")], labels: Labels = None, layer: str | None = None,
-    pool: bool = False, split: str | None = None, device: Device = "auto", classes: Classes = None,
-    json_: Json = False,
+    pool: bool = False, split: str | None = None, overwrite: Overwrite = False, device: Device = "auto",
+    classes: Classes = None, json_: Json = False,
 ) -> None:
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
@@ -54,7 +56,7 @@ def features_(
     from alexnet.inference import features
 
     if paths:
-        check_output(Path(paths[-1]), features.ENDINGS)
+        check_output(Path(paths[-1]), features.ENDINGS, overwrite=overwrite)
     checkpoint, (data, file) = split_checkpoint("features", paths, "DATA", "OUT")
     out = Path(file)
     if out.suffix == ".parquet":
@@ -95,7 +97,7 @@ def features_(
 @app.command(name="map", group=INTERPRET, sort_key=5)
 def map_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], labels: Labels = None,
-    out: Path = Path("figures/map.html"), layer: str | None = None, split: str | None = None,
+    out: Path | None = None, overwrite: Overwrite = False, layer: str | None = None, split: str | None = None,
     images: int = MOST_POINTS, device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
@@ -105,13 +107,13 @@ def map_(
     Args:
         paths: A checkpoint, a run folder or a name of weights; then a folder or archive of images, a packed folder, or
             a name such as cifar10. Without a checkpoint: the pretrained network of the package.
-        out: Page to write, .html.
+        out: Page to write, .html. Default: figures/map.html, with a number if it exists.
         layer: Layer whose output is mapped. Default: the activations of the last hidden layer.
         split: A split such as train or val. Default: val, or all images of data without a validation split.
         images: Images on the map at most, evenly spaced in the split.
     """
     at_least_1(images=images)
-    check_output(out, HTML_FILE)
+    (out,) = figure_files(out, "map.html", overwrite=overwrite, endings=HTML_FILE)
 
     from alexnet.inference.image_map import embed, require_map
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet._runtime.notes import say
-from alexnet.cli.app import IMAGE_FILE, check_output
-from alexnet.errors import UserError, require
+from alexnet.cli.app import IMAGE_FILE, check_output, output_files, require_new
+from alexnet.errors import UserError
 
 if TYPE_CHECKING:
     from alexnet.inference.neighbors import Query
@@ -68,21 +68,24 @@ def read_images(model: Model, files: Sequence[Path]) -> ReadImages:
     return read
 
 
-def figure_files(out: Path | None, default: str, images: Sequence[Path] = ()) -> list[Path]:
-    """The files of a command's figures, none of which exists: one for each image, or one for none.
+def figure_files(out: Path | None, default: str, images: Sequence[Path] = (), *, overwrite: bool = False,
+                 endings: Sequence[str] = IMAGE_FILE) -> list[Path]:
+    """The files of a command's figures: one for each image, or one for none. None exists, unless `overwrite` is set.
 
     A single figure is `out`. The figures of several images have the images' names behind that of `out`.
 
     Args:
-        out: the file that the user named; None: DEFAULT.png in figures/, with a number if that exists.
-        default: name of the figure without an ending.
+        out: the file that the user named; None: `default` in figures/, with a number if that exists.
+        default: name of the figure.
         images: of which figures are drawn.
+        overwrite: whether existing files are replaced.
+        endings: that the file may have.
 
     Raises:
         UserError: a file that the user named exists, or cannot be written.
     """
-    chosen = Path("figures") / f"{default}.png" if out is None else out
-    check_output(chosen, IMAGE_FILE)
+    chosen = Path("figures") / default if out is None else out
+    check_output(chosen, endings, overwrite=True)
     ending = chosen.suffix
     stem = chosen.with_suffix("") if ending else chosen
     names = [f"{stem.name}-{image.stem[:_LONGEST_NAME]}" for image in images] if len(images) > 1 else [stem.name]
@@ -90,9 +93,9 @@ def figure_files(out: Path | None, default: str, images: Sequence[Path] = ()) ->
     for name in names:
         free = (path for path in _numbered(stem.parent, name, ending) if path not in found)
         first = next(free)
-        while out is None and _exists(first):
+        while out is None and not overwrite and any(file.exists() for file in output_files(first, endings)):
             first = next(free)
-        require(not _exists(first), f"{first} already exists", "name another file with --out, or remove it")
+        require_new(output_files(first, endings), overwrite)
         found.append(first)
     return found
 
@@ -102,9 +105,3 @@ def _numbered(folder: Path, name: str, ending: str) -> Iterator[Path]:
     yield folder / f"{name}{ending}"
     for number in count(2):
         yield folder / f"{name}-{number}{ending}"
-
-
-def _exists(figure: Path) -> bool:
-    """Whether a figure would overwrite a file. Without an ending it is written as .png and as .svg."""
-    endings = [""] if figure.suffix in IMAGE_FILE[1:] else IMAGE_FILE[1:]
-    return any(figure.with_name(figure.name + ending).exists() for ending in endings)

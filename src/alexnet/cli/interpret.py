@@ -22,6 +22,7 @@ from alexnet.cli.app import (
     Classes,
     Device,
     Json,
+    Overwrite,
     app,
     at_least_1,
     class_names,
@@ -146,24 +147,24 @@ def _diagnose_checkpoint(
 def attribute(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")],
     label: Annotated[str | None, Parameter(name="--class")] = None,
-    layer: str | None = None, out: Path | None = None, device: Device = "auto",
+    layer: str | None = None, out: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
     classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
 
-    Each image has a figure of its own. No file is overwritten.
+    Each image has a figure of its own.
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then files, or folders of files. Without a checkpoint:
             the pretrained network of the package.
         label: Class whose score is explained. Default: the most likely class.
         layer: Layer whose feature maps Grad-CAM weights. Default: the activations of the last convolutional layer.
-        out: Figure to write, .png or .svg, which must not exist. For several images, each image's name is added to this
-            one. Default: figures/attribute.png, with a number if it exists.
+        out: Figure to write, .png or .svg. For several images, each image's name is added to this one. Default:
+            figures/attribute.png, with a number if it exists.
     """
     checkpoint, images = split_images("attribute", paths)
     files = list_images(images)
-    names = dict(zip(files, figure_files(out, "attribute", files), strict=True))
+    names = dict(zip(files, figure_files(out, "attribute.png", files, overwrite=overwrite), strict=True))
     set_allocator()
     set_openmp_defaults()
 
@@ -223,7 +224,8 @@ def _print_attribution(path: Path, found: Attribution, figure: Path) -> None:
 def top_patches_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], layer: str,
     unit: Annotated[list[int] | None, Parameter(negative=())] = None, count: int = 9, split: str = "train",
-    out: Path | None = None, device: Device = "auto", classes: Classes = None, json_: Json = False,
+    out: Path | None = None, overwrite: Overwrite = False, device: Device = "auto", classes: Classes = None,
+    json_: Json = False,
 ) -> None:
     """Find the image patches that activate units of a layer most.
 
@@ -234,11 +236,10 @@ def top_patches_(
         unit: Number of a feature map or unit, from 0. May be repeated. Default: twelve, evenly spaced.
         count: Patches of each unit.
         split: train or val.
-        out: Figure to write, .png or .svg, which must not exist. Default: figures/top-patches.png, with a number if it
-            exists.
+        out: Figure to write, .png or .svg. Default: figures/top-patches.png, with a number if it exists.
     """
     _check_count(count)
-    (figure,) = figure_files(out, "top-patches")
+    (figure,) = figure_files(out, "top-patches.png", overwrite=overwrite)
     set_allocator()
     set_openmp_defaults()
 
@@ -278,12 +279,12 @@ def top_patches_(
 @app.command(name="neighbors", group=INTERPRET, sort_key=3)
 def neighbors_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], reference_set: str, count: int = 6,
-    split: str = "train", layer: str | None = None, out: Path | None = None, device: Device = "auto",
-    json_: Json = False,
+    split: str = "train", layer: str | None = None, out: Path | None = None, overwrite: Overwrite = False,
+    device: Device = "auto", json_: Json = False,
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
 
-    An image of the reference set that is the image itself, or looks the same, is named so. No file is overwritten.
+    An image of the reference set that is the image itself, or looks the same, is named so.
 
     The search is exact for up to 100,000 images; for more, it needs faiss (the extra `neighbors`). The features
     of the reference set are computed once and kept in ~/.cache/alexnet/features.
@@ -295,11 +296,10 @@ def neighbors_(
         count: Neighbors of each image.
         split: Split of the reference set, train or val.
         layer: Layer whose output is compared. Default: the activations of the last hidden layer.
-        out: Figure to write, .png or .svg, which must not exist. Default: figures/neighbors.png, with a number if it
-            exists.
+        out: Figure to write, .png or .svg. Default: figures/neighbors.png, with a number if it exists.
     """
     _check_count(count)
-    (figure,) = figure_files(out, "neighbors")
+    (figure,) = figure_files(out, "neighbors.png", overwrite=overwrite)
     set_allocator()
     set_openmp_defaults()
 

@@ -25,6 +25,7 @@ from alexnet.cli.app import (
     Json,
     Labels,
     LikeRun,
+    Overwrite,
     PrecisionName,
     RecipeName,
     Settings,
@@ -45,7 +46,7 @@ def lr_find(
     batch_size: BatchSize = None, settings: Settings = None, config: ConfigFile = None, like: LikeRun = None,
     init: Init = None, freeze: Freeze = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
     high: Annotated[float, Parameter(name="--to")] = 10.0, steps: int = 100, seed: int = 0, device: Device = "auto",
-    precision: PrecisionName = "auto", out: Path | None = None, json_: Json = False,
+    precision: PrecisionName = "auto", out: Path | None = None, overwrite: Overwrite = False, json_: Json = False,
 ) -> None:
     """Suggest a learning rate: train batch after batch at a rising rate, and find where the loss falls fastest.
 
@@ -60,7 +61,7 @@ def lr_find(
         out: Also write the curve as a figure: a .png or .svg file, or a name without ending for both.
     """
     if out is not None:
-        check_output(out, IMAGE_FILE)
+        check_output(out, IMAGE_FILE, overwrite=overwrite)
     set_allocator()
     set_openmp_defaults()
 

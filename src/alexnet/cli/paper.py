@@ -16,19 +16,19 @@ from alexnet.api.opening import open_data
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
-    IMAGE_FILE,
     PAPER,
     TRAIN_AND_EVALUATE,
+    Overwrite,
     Settings,
     app,
-    check_output,
     reject_options,
 )
 from alexnet.cli.default_checkpoint import default_checkpoint, split_checkpoint
+from alexnet.cli.image_arguments import figure_files
 from alexnet.errors import require
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from alexnet.reproduce.figures.drawing import Drawing
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=0)
@@ -88,7 +88,8 @@ _TAKES = {"1": ((1, 8), "one to eight run folders"), "2": ((1, 1), "a network's 
 @app.command(group=PAPER, sort_key=3)
 def figure(
     number: Literal["1", "2", "3", "4"], /, *sources: Annotated[str, Parameter(name="SOURCE")],
-    out: Path | None = None, name: Annotated[list[str] | None, Parameter(negative=())] = None, size: int | None = None,
+    out: Path | None = None, overwrite: Overwrite = False,
+    name: Annotated[list[str] | None, Parameter(negative=())] = None, size: int | None = None,
     settings: Settings = None,
 ) -> None:
     """Draw one of the paper's four figures from your own runs and images, as PNG and SVG.
@@ -100,7 +101,8 @@ def figure(
 
     Args:
         sources: As listed above. Default of CHECKPOINT: the pretrained network of the package.
-        out: File to write; without an ending, both .png and .svg. Default: figures/figure1 and so on.
+        out: File to write; without an ending, both .png and .svg. Default: figures/figure1 and so on, with a number if
+            that exists.
         name: For figure 1: the name of a run in the legend. Repeat it for each run.
         size: For figure 2: side of the square input in pixels.
     """
@@ -109,8 +111,7 @@ def figure(
             f"{'s' * (len(sources) != 1)}", "see alexnet figure --help")
     reject_options(f"figure {number}", name=name if number != "1" else None, size=size if number != "2" else None,
                    set=settings if number != "2" else None)
-    out = Path("figures") / f"figure{number}" if out is None else out
-    check_output(out, IMAGE_FILE)
+    (out,) = figure_files(out, f"figure{number}", overwrite=overwrite)
 
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.figures.figure3 import figure3
@@ -129,7 +130,7 @@ def figure(
         print(path)
 
 
-def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
+def _figure1(runs: Sequence[str], names: Sequence[str]) -> Drawing:
     from alexnet.reproduce.figures.figure1 import figure1
 
     require(not names or len(names) == len(runs), f"--name was given {len(names)} times for {len(runs)} runs",
@@ -139,7 +140,7 @@ def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
     return figure1([Path(run) for run in runs], names)
 
 
-def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figure:
+def _figure2(source: str, settings: list[str] | None, size: int | None) -> Drawing:
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.models.packaged import packaged_path
     from alexnet.reproduce.figures.figure2 import network_diagram
@@ -149,7 +150,7 @@ def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figur
     return network_diagram(configure(network, None, settings)[0], size)
 
 
-def _figure4(checkpoint: str, data: str) -> Figure:
+def _figure4(checkpoint: str, data: str) -> Drawing:
     from alexnet._runtime.progress import Bar
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.figures.figure4 import figure4

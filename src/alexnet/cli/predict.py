@@ -17,10 +17,12 @@ from cyclopts import Parameter
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.csv_cells import csv_text
 from alexnet._runtime.notes import say
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, app, class_names
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, Sure, app, class_names
 from alexnet.cli.default_checkpoint import split_images
 from alexnet.cli.evaluate import Views
+from alexnet.cli.image_arguments import list_images
 from alexnet.errors import require
+from alexnet.inference.confidence import always_sure_note, below_text, require_threshold
 
 if TYPE_CHECKING:
     from alexnet._runtime.ranks import Ranks
@@ -39,19 +41,22 @@ class PredictedImage(TypedDict):
     image: str
     classes: list[PredictedClass]
     sure: bool | None
-    """`Classifier.is_sure`; null if the network is not calibrated."""
+    """`Classifier.is_sure`; null if the network is not calibrated and no --sure was given."""
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
 def predict(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], top: int = 5, views: Views = "1",
-    device: Device = "auto", fast: Fast = False, classes: Classes = None, allow_private: bool = False,
-    json_: Json = False, csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], top: int = 5, sure: Sure = None,
+    views: Views = "1", device: Device = "auto", fast: Fast = False, classes: Classes = None,
+    allow_private: bool = False, json_: Json = False,
+    csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV: a row for each class of each image, so with --top 1 "
+                                    "one row an image; columns image, rank, class, probability, sure.")] = False,
 ) -> None:
     """Predict the classes of images.
 
     For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
-    is then wrong more often than right. An image of a class that the network does not know gets another class's name.
+    is then wrong more often than right. --sure sets another threshold. Of two classes the likeliest always has 50% or
+    more, so that only --sure marks any. An image of a class that the network does not know gets another class's name.
     Under torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
 
     NumPy predicts up to about 200 images of 64 pixels, or 70 of 224, on the CPU, because importing torch takes longer
@@ -71,11 +76,12 @@ def predict(
     tables = [path for path in paths if csv_ and path.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
+    require_threshold(sure)
     checkpoint, images = split_images("predict", paths)
     with _job(checkpoint, images, top, views, device, fast, classes) as (model, files, ranks):
         for note in model.notes:
             say(f"note: {note}")
-        rows, unreadable = _predict_files(model, files, top, int(views), allow_private, ranks)
+        rows, unreadable = _predict_files(model, files, top, int(views), sure, allow_private, ranks)
     if ranks.rank > 0:
         return
     if json_:
@@ -85,7 +91,9 @@ def predict(
     else:
         _print_bars(rows)
     if not_sure := sum(row["sure"] is False for row in rows):
-        say(f"note: {_not_sure_text(not_sure, len(rows), len(model.classes), shown_name(checkpoint))}")
+        say(f"note: {_not_sure_text(not_sure, len(rows), model, sure, shown_name(checkpoint))}")
+    elif note := always_sure_note(len(model.classes), model.is_calibrated, sure):
+        say(f"note: {note}")
     if unreadable:
         sys.exit(2)
 
@@ -119,19 +127,9 @@ def _job(
 
 def _files(images: Sequence[str]) -> list[str]:
     """The URLs and image files that the arguments mean."""
-    from alexnet.data.image_tree import list_image_files
     from alexnet.data.url_images import is_url
 
-    files: list[str] = []
-    for image in images:
-        if is_url(image):
-            files.append(image)
-            continue
-        listed = list_image_files([image])
-        for note in listed.notes:
-            say(f"note: {note}")
-        files += map(str, listed.paths)
-    return files
+    return [file for image in images for file in ([image] if is_url(image) else map(str, list_images([image])))]
 
 
 @dataclass
@@ -147,7 +145,8 @@ class _Predicted:
 
 
 def _predict_files(
-    model: Classifier, files: Sequence[str], top: int, views: int, allow_private: bool, ranks: Ranks,
+    model: Classifier, files: Sequence[str], top: int, views: int, sure: float | None, allow_private: bool,
+    ranks: Ranks,
 ) -> tuple[list[PredictedImage], int]:
     """The rows of all readable images, and how many are not readable: these are reported on standard error.
 
@@ -157,7 +156,7 @@ def _predict_files(
     from alexnet.inference.classifier import BATCH_SIZE
 
     batches = [files[begin : begin + BATCH_SIZE] for begin in range(0, len(files), BATCH_SIZE)]
-    own = (_predict_batch(model, batch, top, views, allow_private) for batch in batches[ranks.rank :: ranks.size])
+    own = (_predict_batch(model, batch, top, views, sure, allow_private) for batch in batches[ranks.rank :: ranks.size])
     rows: list[PredictedImage] = []
     remarks: dict[str, set[Kind]] = {}
     unreadable = 0
@@ -172,7 +171,9 @@ def _predict_files(
     return rows, unreadable
 
 
-def _predict_batch(model: Classifier, files: Sequence[str], top: int, views: int, allow_private: bool) -> _Predicted:
+def _predict_batch(
+    model: Classifier, files: Sequence[str], top: int, views: int, sure: float | None, allow_private: bool,
+) -> _Predicted:
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
 
@@ -186,7 +187,7 @@ def _predict_batch(model: Classifier, files: Sequence[str], top: int, views: int
             predicted.problems.append(str(error))
     for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
         predicted.rows.append({
-            "image": name, "sure": model.is_sure(guesses[0].probability),
+            "image": name, "sure": model.is_sure(guesses[0].probability, sure),
             "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]})
     return predicted
 
@@ -203,10 +204,10 @@ def _print_bars(rows: Sequence[PredictedImage]) -> None:
             print(f"  {probability_text(guess['probability'], tenths=True):>6}  {bar:<24}  {guess['name']}")
 
 
-def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> str:
+def _not_sure_text(not_sure: int, images: int, model: Classifier, sure: float | None, weights: str) -> str:
     of_all = f"of {not_sure} of {images:,} images" if images > 1 else "of this image"
-    return (f"the network is not sure {of_all}: below 50%, its likeliest class is wrong more often than right. It "
-            f"knows {classes:,} classes; alexnet list weights {weights} lists them")
+    return (f"the network is not sure {of_all}: {below_text(model.is_calibrated, sure)}. It knows "
+            f"{len(model.classes):,} classes; alexnet list weights {weights} lists them")
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:

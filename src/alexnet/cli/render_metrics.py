@@ -43,6 +43,20 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
     return "\n".join(lines)
 
 
+def look_alikes_text(errors: Errors, look_alikes: Errors | None) -> str:
+    """The error of the images that were left out, as they look like training images, and of all images, in one line.
+
+    Args:
+        errors: of the images that were measured.
+        look_alikes: of those that were left out; None if there are none.
+    """
+    if look_alikes is None:
+        return "No image is known to look like a training image, so none was left out."
+    together = errors + look_alikes
+    return (f"Left out, as they look like training images: {_plural(look_alikes.images, 'image')}, top-1 error "
+            f"{look_alikes.top1_error:.2%}; with them, {together.images:,} images, {together.top1_error:.2%}")
+
+
 def baselines_text(found: Baselines) -> str:
     """The errors of guessing, in one line."""
     return (f"Guessing is wrong {found.chance_top1_error:.1%} of the time; always answering "
@@ -138,12 +152,22 @@ def comparison_table(
         top5 = [f"{each.top5_error:.2%}"] * has_top5(classes)
         measured.add_row(escape(name), f"{each.top1_error:.2%}", f"{low:.2%} to {high:.2%}", *top5, f"{each.loss:.4f}")
     verdicts = [escape(line) for test in tests for line in paired_test_text(test, names, len(tests))]
-    return Group(_settings_table(names, settings, all_settings) if settings else "The recorded settings are the same.",
-                 "", measured, "", *verdicts)
+    more = f"; of the network: alexnet explain {names[0]} --diff {names[1]}" if len(names) == 2 else ""
+    return Group(settings_table(names, settings, all_settings, more) if settings else
+                 "The recorded settings are the same.", "", measured, "", *verdicts)
 
 
-def _settings_table(names: Sequence[str], settings: Sequence[DifferingSetting], all_settings: bool) -> RenderableType:
-    """A row for each setting, grouped; of each group the first rows, if not all are asked for."""
+def settings_table(
+    names: Sequence[str], settings: Sequence[DifferingSetting], all_settings: bool, more_by: str = "",
+) -> RenderableType:
+    """A row for each setting, grouped; of each group the first rows, if not all are asked for.
+
+    Args:
+        names: of the columns.
+        settings: in order.
+        all_settings: show all.
+        more_by: what else shows the settings that are left out.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -163,9 +187,8 @@ def _settings_table(names: Sequence[str], settings: Sequence[DifferingSetting], 
             table.add_row(f"and {more:,} more", style="dim")
     if not hidden:
         return table
-    explained = f"; of the network: alexnet explain {names[0]} --diff {names[1]}" if len(names) == 2 else ""
     return Group(table, f"Not shown: {_plural(hidden, 'setting')} more in which they differ; --all-settings prints all"
-                        f"{explained}")
+                        f"{more_by}")
 
 
 def _setting(value: object) -> str:

@@ -134,7 +134,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     out = options.out or Path("runs/reproduce")
     results = options.results or out / "results.jsonl"
-    check_output(results)
+    check_output(results, overwrite=True)  # a line is appended
     data = options.data or ""
     device = choose_device(device)
     precision = choose_precision(options.precision, device)

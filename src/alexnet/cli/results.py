@@ -25,7 +25,7 @@ def results(
             page has them.
     """
     if page is not None:
-        check_output(page, (".md",))
+        check_output(page, (".md",), overwrite=True)  # only the marked part of the page is replaced
 
     from alexnet.reproduce.results import not_measured, read_outcomes
 

@@ -14,11 +14,12 @@ from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.file_limit import raise_file_limit
 from alexnet._runtime.json_lines import print_json_lines
-from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
+from alexnet.cli.app import DEPLOY, Classes, Device, Fast, Sure, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
 from alexnet.cli.serve_process import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, ServeOptions, run_one_of_several, run_server
 from alexnet.cli.serve_workers import run_processes
 from alexnet.errors import UserError, require
+from alexnet.inference.confidence import require_threshold
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 """Needs no escaping in a URL."""
@@ -28,7 +29,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 def serve(
     *checkpoints: str, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, drain: float = 0.5,
-    keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None,
+    keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None, sure: Sure = None,
     no_samples: bool = False, log: Literal["text", "json"] | None = None, processes: int = 1,
 ) -> None:
     """Serve one or several networks over HTTP, with a page to try it.
@@ -65,6 +66,7 @@ def serve(
     if log == "json":
         print_json_lines()
     token = _check_options(port, token, max_mb, max_queue_seconds, processes)
+    require_threshold(sure)
     named = parse_checkpoints(checkpoints)
     require(classes is None or len(named) <= 1, "--classes names the outputs of one network, and "
             f"{len(named)} are served", "import the others with alexnet import --classes")
@@ -80,7 +82,7 @@ def serve(
     set_openmp_defaults(processes)
     raise_file_limit(4 * limits.connections)
     options = ServeOptions(
-        named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes)
+        named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes, sure)
     if processes == 1:
         run_server(listener, options)
     else:

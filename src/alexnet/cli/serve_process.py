@@ -56,6 +56,7 @@ class ServeOptions:
     no_samples: bool
     log: Literal["text", "json"] | None
     processes: int
+    sure: float | None = None
 
 
 def run_server(listener: socket.socket, options: ServeOptions) -> None:
@@ -135,6 +136,7 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     """Load a network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
+    from alexnet.inference.confidence import always_sure_note
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.serving.explanations import ReferenceSet
@@ -168,7 +170,9 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     # Without a token, every machine that reaches the server could see the names and the images.
     are_private = options.no_samples or not (options.token or is_loopback(options.host))
     samples = sample_images(None if are_private else packed)
-    served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again)
+    served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again, options.sure)
+    if note := always_sure_note(len(model.classes), model.is_calibrated, options.sure):
+        tell(f"note: {note}")
     served.explain(model.pixels(samples[0].png))  # before the server starts: it reports a missing package
     return served
 

@@ -74,6 +74,16 @@ class Catalog:
         """Perceptual hashes of the images of a packed source."""
         return np.concatenate([split.perceptual_hashes for split in self.packed_splits.values()])
 
+    @cached_property
+    def groups_N(self) -> NDArray[np.uint64] | None:
+        """A number for the group of each image (--group); None if the images have no groups."""
+        if not isinstance(self.source, PackedDataset):
+            grouping = self.source.grouping
+            return np.array([grouping.number_of(name) for name in self.names_N], np.uint64) if grouping else None
+        of_splits = [split.groups for split in self.packed_splits.values()]
+        found = [groups_N for groups_N in of_splits if groups_N is not None]
+        return np.concatenate(found) if len(found) == len(of_splits) and found else None
+
     def rows_of(self, split: str) -> NDArray[np.int64]:
         """The rows of a split; empty if there is no such split."""
         names = list(self.splits)

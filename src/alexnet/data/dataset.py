@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data import images
-from alexnet.data.content import Content, decode_content
+from alexnet.data.content import Content, content_hash, decode_content
 from alexnet.data.images import BadImage
 from alexnet.errors import did_you_mean, require
 
@@ -144,6 +144,24 @@ class Ignored:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """Which images belong together, such as those of one animal: none of a group is measured while others train."""
+
+    by: str
+    """The value of --group."""
+    groups: Mapping[str, str]
+    """Name of an image -> its group. An image that is not in it is a group of its own."""
+
+    def name_of(self, image: str) -> str:
+        """The group of an image; of an image without one, a name that no group has."""
+        return self.groups.get(image) or f"\0{image}"
+
+    def number_of(self, image: str) -> int:
+        """A number for the group of an image: 0 to 2**64 - 1."""
+        return content_hash(self.name_of(image).encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images in splits, with the names of their classes."""
 
@@ -163,11 +181,14 @@ class Dataset:
     """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
     ignored: tuple[Ignored, ...] = ()
     """What the source holds that is not used. `notes` names it too."""
+    grouping: Grouping | None = None
+    """Which images belong together; None if that was not stated."""
 
     @property
     def division(self) -> str:
         """How the images were divided into `train` and `val`; "" if the source has its own splits."""
-        return held_out_note(self.held_out, len(self.splits.get("val", ())))
+        counts = {name: Counter(image.label for image in split) for name, split in self.splits.items()}
+        return held_out_note(self.held_out, self.grouping.by if self.grouping else None, self.classes, counts)
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -186,6 +207,10 @@ class Dataset:
             for image in source:
                 line = f"{split}\0{image.name}\0{image.label}\0{image.stamp()}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
+                if self.grouping:
+                    digest.update(f"group\0{self.grouping.number_of(image.name)}\n".encode())
+        if self.grouping:
+            digest.update(f"grouped by\0{self.grouping.by}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
@@ -201,17 +226,34 @@ def require_splits(source: str, splits: Collection[str], names: Sequence[str]) -
         require(name in splits, f"{source} has no split {name!r}", did_you_mean(name, splits))
 
 
-def held_out_note(fraction: float, images: int) -> str:
+def held_out_note(
+    fraction: float, grouped_by: str | None, classes: Sequence[str], counts: Mapping[str, Mapping[int, int]],
+) -> str:
     """Say how data without a validation split was divided; "" if nothing was held out.
 
     Args:
         fraction: of each class that was held out.
-        images: that were held out.
+        grouped_by: the value of --group, if whole groups were held out.
+        classes: their names.
+        counts: split -> label -> number of images.
     """
     if not fraction:
         return ""
-    return (f"there is no validation split: {fraction:.0%} of each class ({images:,} image{'s' * (images != 1)}, "
-            "chosen by name) is held out for validation")
+    held, total = (sum(counts.get(split, {}).values()) for split in ("val", "train"))
+    total += held
+    if not grouped_by:
+        return (f"there is no validation split: {fraction:.0%} of each class ({held:,} image{'s' * (held != 1)}, "
+                "chosen by name) is held out for validation")
+    shares = {name: counts["val"].get(label, 0) / count for label, name in enumerate(classes)
+              if (count := sum(counts[split].get(label, 0) for split in ("train", "val")))}
+    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    said = (f"there is no validation split: {held:,} of {total:,} images are held out for validation, in whole groups "
+            f"(--group {grouped_by}): "
+            + (f"{shares[least]:.1%} of each class" if shares[least] == shares[most] else
+               f"between {shares[least]:.1%} of {least} and {shares[most]:.1%} of {most}"))
+    none = [name for name, share in shares.items() if not share]
+    return said + (f"; nothing of {' and '.join(none[:3])} is held out, as one group has all or nearly all images of "
+                   "the class" if none else "")
 
 
 def are_numbers(classes: Sequence[str]) -> bool:

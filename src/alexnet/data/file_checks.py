@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.manifest import RESTORE, FileRecord
+from alexnet.data.manifest import RESTORE, FileRecord, ShardRecord
 from alexnet.errors import UserError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -37,6 +37,16 @@ def read_array(path: Path, shape: tuple[int, ...], kind: type[Scalar]) -> NDArra
         pass
     sides = " x ".join(map(str, shape))
     raise UserError(f"{path} is damaged: it is not an array of {sides} {kind.__name__}", RESTORE)
+
+
+def read_index(folder: Path, shard: ShardRecord) -> NDArray[np.int64]:
+    """The index of a tar of JPEGs, [n, 2]: offset and length of each. Raises UserError if it points outside the tar."""
+    assert shard.index is not None
+    extents_n2 = read_array(folder / shard.index, (shard.images, 2), np.int64)
+    ends, size = extents_n2.sum(1), (folder / shard.file).stat().st_size
+    if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
+        raise UserError(f"{folder / shard.index} points outside {shard.file}", RESTORE)
+    return extents_n2
 
 
 def read_names(path: Path, count: int) -> list[str]:

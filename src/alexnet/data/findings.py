@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alexnet.data.catalog import Catalog, class_counts
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
@@ -30,7 +31,8 @@ FEW_IMAGES = 10
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
 
-ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
+ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "groups_across_splits",
+         "near_copies_across_splits",
          "near_copies_across_classes", "one_class_measured", "suspicious_labels", "few_images", "imbalance",
          "few_images_in_all", "leftover_bytes", "unused_bits", "further_images", "small_images", "blank",
          "uncertain_labels", "copies", "near_copies")
@@ -77,7 +79,8 @@ def pack_findings(packed: PackedDataset, weighted: bool = False) -> list[Finding
     """
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
-    found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies)]
+    found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies),
+             *group_findings(catalog)]
     return in_order([finding for finding in found if finding.kind != "copies"])
 
 
@@ -95,7 +98,8 @@ def scan_findings(
     """
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
-             *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan))]
+             *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan)),
+             *group_findings(catalog)]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
@@ -233,16 +237,44 @@ def _across_splits(
         row, group = rows[0]
         partner = next(other for other in group.rows if catalog.split_N[other] == train)
         apart = sum(len(group.classes) > 1 for _, group in rows)
-        what = ("is also a training image, byte for byte", "are also training images, byte for byte")
+        what, rather = ("is also a training image, byte for byte", "are also training images, byte for byte"), ""
         if kind.startswith("near"):
             what = ("looks the same as a training image", "look the same as training images")
+            rather = ", or evaluate with --exclude-look-alikes"
         of_them = f"; {apart:,} of {len(rows):,} {'has' if apart == 1 else 'have'} a copy in another class"
         found.append(Finding(
             kind, split, f"{_plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
             f"{what[len(rows) > 1]}, such as {catalog.names_N[row]} and {catalog.names_N[partner]}"
             f"{of_them if apart else ''}",
-            f"delete one copy{', that in the wrong class' if apart else ''}; otherwise the error on {split} looks "
-            "better than it is"))
+            f"delete one copy{', that in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
+            f"looks better than it is{_keep_together(catalog, kind)}"))
+    return found
+
+
+def _keep_together(catalog: Catalog, kind: str) -> str:
+    """The hint on --group, for look-alikes of which some were held out by chance."""
+    source = catalog.source
+    held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
+    if not (kind.startswith("near") and held_out and catalog.groups_N is None):
+        return ""
+    return "; photos of one animal, patient or burst that are no copies are kept on one side with --group"
+
+
+def group_findings(catalog: Catalog) -> list[Finding]:
+    """Images of the data's own validation or test split that are of a group of training images."""
+    if catalog.groups_N is None or not len(train := catalog.rows_of("train")):
+        return []
+    found, trained = [], distinct_hashes(catalog.groups_N[train])
+    for split in catalog.splits:
+        rows = catalog.rows_of(split)
+        if split != "train" and len(shared := rows[contained(catalog.groups_N[rows], trained)]):
+            partner = train[catalog.groups_N[train] == catalog.groups_N[shared[0]]][0]
+            found.append(Finding(
+                "groups_across_splits", split, f"{_plural(len(shared), 'image')} of {len(rows):,} "
+                f"{'belongs' if len(shared) == 1 else 'belong'} to a group that has training images, such as "
+                f"{catalog.names_N[shared[0]]} and {catalog.names_N[partner]}",
+                f"move each group to one side, or measure with --folds; otherwise the error on {split} looks better "
+                "than it is"))
     return found
 
 

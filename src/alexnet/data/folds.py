@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data.divided import DividedDataset
+from alexnet.data.hold_out import deal_groups
 from alexnet.data.near_duplicates import near_duplicate_groups
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
@@ -51,6 +52,39 @@ def join_look_alikes(
     return np.where(sizes_N <= max(2, len(content_N) // (10 * folds)), lowest_N[groups_N], content_N)
 
 
+def join_groups(first_N: NDArray[np.uint64], second_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers that are equal for images that have the same number in one of both, directly or over others: [N]."""
+    joined_N = first_N
+    while True:
+        before_N = joined_N
+        for numbers_N in (second_N, first_N):
+            _, place_N = np.unique(numbers_N, return_inverse=True)
+            lowest_P = np.full(place_N.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+            np.minimum.at(lowest_P, place_N, joined_N)
+            joined_N = lowest_P[place_N]
+        if (joined_N == before_N).all():
+            return joined_N
+
+
+def together(split: PackedSplit, folds: int) -> NDArray[np.uint64]:
+    """A number for each image, equal for images that must be in one fold: copies, look-alikes and groups: [N]."""
+    alike_N = join_look_alikes(split.content_hashes, split.perceptual_hashes, folds)
+    return alike_N if split.groups is None else join_groups(split.groups, alike_N)
+
+
+def divide(split: PackedSplit, together_N: NDArray[np.uint64], folds: int) -> NDArray[np.int64]:
+    """The fold of each image, from 0: [N]. Each class is dealt out evenly, as far as whole groups allow.
+
+    Args:
+        split: the images.
+        together_N: from `together`.
+        folds: how many.
+    """
+    if split.groups is None:
+        return fold_of_images(split.labels, together_N, folds)
+    return np.array(deal_groups(together_N.tolist(), split.labels.tolist(), folds), np.int64)
+
+
 def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
     """The data set with fold `number`, from 1, as its validation set, and the other folds as its training set.
 
@@ -62,6 +96,9 @@ def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
     made = FoldedDataset(packed.path, packed.manifest, number, folds)
     distinct = len(np.unique(made.together_N))
     require(distinct >= 2 * folds, f"{distinct} different images are too few for {folds} folds", "give fewer --folds")
+    if packed.manifest.grouped_by:
+        empty = [name for name in ("train", "val") if not len(made.split(name))]
+        require(not empty, f"{distinct} groups are too few for {folds} folds", "give fewer --folds")
     return made
 
 
@@ -81,12 +118,12 @@ class FoldedDataset(DividedDataset):
 
     @cached_property
     def together_N(self) -> NDArray[np.uint64]:
-        """A number for each image of the pool, equal for copies and look-alikes, which are in one fold."""
-        return join_look_alikes(self.pool.content_hashes, self.pool.perceptual_hashes, self.folds)
+        """A number for each image of the pool, equal for those that are in one fold (`together`)."""
+        return together(self.pool, self.folds)
 
     @cached_property
     def _is_validation_N(self) -> NDArray[np.bool_]:
-        return fold_of_images(self.pool.labels, self.together_N, self.folds) == self.number - 1
+        return divide(self.pool, self.together_N, self.folds) == self.number - 1
 
     def split(self, *names: str) -> PackedSplit:
         """The images of `train` or `val`; of any other split, or of several, those of the packed folder."""
@@ -107,9 +144,15 @@ class FoldedDataset(DividedDataset):
         return hashlib.sha256(f"{whole} fold {self.number} of {self.folds}".encode()).hexdigest()
 
     @property
+    def _dealt_by(self) -> str:
+        group = self.manifest.grouped_by
+        return (f"whole groups (--group {group}), look-alikes into one fold" if group
+                else "the images' content, look-alikes into one fold")
+
+    @property
     def division(self) -> str:
         """What the fold is."""
         counts = self.counts
         return (f"fold {self.number} of {self.folds}: {counts['train']:,} training and {counts['val']:,} validation "
-                "images; each class is dealt out by the images' content, look-alikes into one fold"
+                f"images; each class is dealt out by {self._dealt_by}"
                 + ("" if self.manifest.held_out else ", and the data's own split is not used"))

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
+import os
 import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -129,6 +132,30 @@ def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: s
                        _REMEDY)
     if not np.may_share_memory(decoded_HWC, pixels_HWC):
         pixels_HWC[:] = decoded_HWC
+
+
+def decode_all(
+    pixels_BHWC: NDArray[np.uint8], stored: Sequence[tuple[mmap.mmap, int, int]], name: Callable[[int], str],
+) -> None:
+    """`decode_into` of a batch, on all cores.
+
+    Args:
+        stored: of each image, the memory map, its first byte in it, its bytes.
+        name: of an image by its row in the batch, for errors.
+    """
+    threads = min(len(stored), os.cpu_count() or 1) or 1
+
+    def decode_some(first: int) -> None:
+        for row in range(first, len(stored), threads):
+            memory, begin, length = stored[row]
+            decode_into(pixels_BHWC[row], memory[begin : begin + length], name(row))
+
+    if threads == 1:
+        decode_some(0)
+        return
+    # A pool for each call: no thread is left behind that would hang in a forked process.
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(decode_some, range(threads)))
 
 
 def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> NDArray[np.uint8]:

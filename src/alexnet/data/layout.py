@@ -6,14 +6,13 @@ layout_checks.py refuses folders that are no classes, and sources/folders.py mak
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
-from alexnet.data.derived_images import held_out_copies
+from alexnet.data.hold_out import hold_out, note_held_out_copies
 from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
 from alexnet.data.layout_checks import require_class_folders, require_classes, require_images
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, listed, require_supported, shown
@@ -58,7 +57,6 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
         UserError: there are fewer than two classes, the splits do not have the same classes, or it is not clear what
             a folder is. The message names the right folder if it can be guessed.
     """
-    require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
     if not trust_folders:
@@ -208,36 +206,6 @@ def _nested_notes(found: FoundSplits) -> list[str]:
         return []
     names = some([f"{folder.path}/ ({listed(folder.with_images, 3)})" for folder in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
-
-
-# --- Hold-out ---------------------------------------------------------------------------------------------------------
-
-
-def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> dict[str, ImagesByClass]:
-    """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
-
-    The images are chosen by a hash of their names below `base`, so the choice does not change when other images are
-    added, or when the folder is put into another one.
-    """
-    splits: dict[str, ImagesByClass] = {"train": {}, "val": {}}
-    for name, files in images.items():
-        count = min(len(files) - 1, max(1, round(fraction * len(files))))
-        ranked = sorted(files, key=lambda file: hashlib.sha256(
-            f"{seed}\0{file[len(base) :].removeprefix('/')}".encode("utf-8", "surrogateescape")).digest())
-        held = set(ranked[:count])
-        splits["train"][name] = [file for file in files if file not in held]
-        splits["val"][name] = [file for file in files if file in held]
-    return splits
-
-
-def note_held_out_copies(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
-    """A note on held-out images that have the name of a copy of a training image."""
-    train, val = ([file for files in splits[split].values() for file in files] for split in ("train", "val"))
-    if not (copies := held_out_copies(train, val)):
-        return []
-    return [f"by their names, {len(copies):,} of the {len(val):,} images held out may be copies of training images, "
-            f"such as {copies[0][0]} of {copies[0][1]}; then the error looks better than it is: hold images out before "
-            "augmenting, into a folder val/ beside train/"]
 
 
 FEW_VALIDATION = 30

@@ -108,10 +108,12 @@ def _read_batch(
     labels_N = torch.from_numpy(split.labels[indices])
     if device.type == "cpu" and split.codec == "raw":
         return Batch(split.mapped(indices), labels_N, indices, global_indices, positions)
-    pixels_NHWC = torch.from_numpy(split.read(indices))
-    if device.type == "cuda":
-        pixels_NHWC, labels_N = pixels_NHWC.pin_memory(), labels_N.pin_memory()
-    return Batch(TensorPixels(pixels_NHWC), labels_N, indices, global_indices, positions)
+    if device.type != "cuda":
+        return Batch(TensorPixels(torch.from_numpy(split.read(indices))), labels_N, indices, global_indices, positions)
+    # torch gives freed pinned memory to a later batch, after the copies from it are done: a ring of buffers.
+    pixels_NHWC = torch.empty((len(indices), split.side, split.side, 3), dtype=torch.uint8, pin_memory=True)
+    split.read(indices, pixels_NHWC.numpy())
+    return Batch(TensorPixels(pixels_NHWC), labels_N.pin_memory(), indices, global_indices, positions)
 
 
 def _read_ahead(read: Callable[[int], Batch], steps: range, workers: int, ahead: int) -> Iterator[Batch]:

@@ -61,10 +61,12 @@ class ShardRecord:
     images: int
     index: str | None = None
     """Codec jpeg only: offset and length of each JPEG in the tar."""
+    groups: str | None = None
+    """Only if --group was given, and the shard has images."""
 
     @property
     def files(self) -> list[str]:
-        names = (self.file, self.index, self.labels, self.names, self.hashes, self.perceptual)
+        names = (self.file, self.index, self.labels, self.names, self.hashes, self.perceptual, self.groups)
         return [name for name in names if name]
 
 
@@ -128,6 +130,8 @@ class Manifest:
     """Every file of the folder except the manifest itself."""
     software: Mapping[str, str]
     """Versions of the packages that made the pack."""
+    grouped_by: str | None = None
+    """The value of --group: images of one group are in one split, and in one fold."""
 
     def __post_init__(self) -> None:
         require(self.wnids is None or len(self.wnids) == len(self.classes), "its wnids are not one for each class")

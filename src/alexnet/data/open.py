@@ -18,7 +18,7 @@ from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_b
 from alexnet.data.quarantine import left_out_note
 from alexnet.data.remarks import remark_findings
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import open_dataset, refuse_labels
+from alexnet.data.sources.detect import open_dataset, refuse_options
 from alexnet.data.summary import AnySource, brief_note
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
@@ -31,21 +31,21 @@ def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
-    splits: Sequence[str] = (),
+    splits: Sequence[str] = (), group: str | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
-        refuse_labels(data, labels)
+        refuse_options(data, labels, group)
         return _say_notes(_require_side(open_stream(data), side, data), say, notes, division, data)
     return open_or_pack(data, side, say=say, notes=notes, division=division, progress=progress, labels=labels,
-                        check_classes=check_classes, splits=splits)
+                        check_classes=check_classes, splits=splits, group=group)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
-    splits: Sequence[str] = (),
+    splits: Sequence[str] = (), group: str | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -57,7 +57,7 @@ def open_or_pack(
         notes: what is said of the data.
         division: whether this includes how data without a validation split is divided.
         progress: show a progress bar while packing.
-        labels: as for `open_dataset`.
+        labels, group: as for `open_dataset`.
         check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
         splits: names of splits that the data must have, before anything is packed.
 
@@ -65,9 +65,9 @@ def open_or_pack(
         UserError: the data does not exist, has no classes, lacks a split, or is packed with another side.
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
-        refuse_labels(data, labels)
+        refuse_options(data, labels, group)
         return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, division, data)
-    dataset = open_dataset(data, labels=labels)
+    dataset = open_dataset(data, labels=labels, group=group)
     require_splits(dataset.source, dataset.splits, splits)
     if check_classes:
         check_classes(dataset.classes)

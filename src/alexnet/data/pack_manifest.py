@@ -43,7 +43,8 @@ def finish_pack(dataset: Dataset, dest: Path, journal: Journal) -> None:
     rgb_mean, rgb_covariance = _color_statistics(journal, count)
     write_manifest(dest, Manifest(
         journal.plan, dataset.source, dataset.credits, tuple(notes), dataset.classes, dataset.wnids,
-        dataset.held_out, rgb_mean, rgb_covariance, splits, journal.files, _software_versions()))
+        dataset.held_out, rgb_mean, rgb_covariance, splits, journal.files, _software_versions(),
+        dataset.grouping.by if dataset.grouping else None))
 
 
 def _count_classes(dataset: Dataset, dest: Path, plan: Plan, record: SplitRecord) -> NDArray[np.int64]:

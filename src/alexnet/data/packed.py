@@ -11,6 +11,7 @@ A packed folder:
   train-00000.names.json    n names
   train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
   train-00000.perceptual.npy  uint64 [n, 2], perceptual hashes of the stored images (perceptual_hash.py)
+  train-00000.groups.npy    uint64 [n], equal for images that belong together; only with --group (dataset.Grouping)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -32,20 +33,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime import native
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
 from alexnet.data.dataset import held_out_note, require_splits
-from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
-from alexnet.data.manifest import (
-    JOURNAL,
-    MANIFEST,
-    MEAN,
-    RESTORE,
-    Codec,
-    Manifest,
-    ShardRecord,
-    read_manifest,
-)
+from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_index, read_names, size_fault
+from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RESTORE, Codec, Manifest, ShardRecord, read_manifest
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import Remark
@@ -126,7 +119,8 @@ class PackedDataset:
     @property
     def division(self) -> str:
         """How the images were divided into `train` and `val`; "" if the source has its own splits."""
-        return held_out_note(self.manifest.held_out, self.counts.get("val", 0))
+        counts = {name: dict(enumerate(split.images_per_class)) for name, split in self.manifest.splits.items()}
+        return held_out_note(self.manifest.held_out, self.manifest.grouped_by, self.classes, counts)
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -222,7 +216,7 @@ class PackedSplit:
     def subset(self, indices: NDArray[np.int64]) -> Self:
         """The images with these indices, which ascend, as a split of their own, numbered from 0."""
         chosen = copy.copy(self)
-        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "_extents"):
+        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "groups", "_extents"):
             chosen.__dict__.pop(name, None)  # cached values
         chosen._stored_N = self.stored(indices)
         return chosen
@@ -255,42 +249,42 @@ class PackedSplit:
     @cached_property
     def content_hashes(self) -> NDArray[np.uint64]:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
-        return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
-            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.hashes for shard in self.shards])
 
     @cached_property
     def perceptual_hashes(self) -> NDArray[np.uint64]:
         """[N, 2], `perceptual_hash.perceptual_hash` of each stored image: nearly equal for images that look alike."""
-        return self._chosen(np.concatenate([np.empty((0, 2), np.uint64), *(
-            read_array(self.folder / shard.perceptual, (shard.images, 2), np.uint64) for shard in self.shards)]))
+        return self._hashes([shard.perceptual for shard in self.shards], 2)
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].
+    @cached_property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """[N], equal for images that belong together (--group); None if that was not stated."""
+        files = [shard.groups for shard in self.shards]
+        return self._hashes(files) if any(files) else None
+
+    def _hashes(self, files: Sequence[str | None], *shape: int) -> NDArray[np.uint64]:
+        """[N, *shape], read from a file of each shard; a shard without one has no images."""
+        return self._chosen(np.concatenate([np.empty((0, *shape), np.uint64), *(
+            read_array(self.folder / file, (shard.images, *shape), np.uint64)
+            for file, shard in zip(files, self.shards, strict=True) if file)]))
+
+    def read(self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3], into `out` if given.
 
         Raises IndexError for an index that is not in 0..N-1, BadImage naming a JPEG that is damaged.
         """
+        if out is None:
+            out = np.empty((len(indices), self.side, self.side, 3), np.uint8)
+        if self.codec == "raw" and native.level():
+            native.gather(self._addresses(indices), out, self.side * self.side * 3)
+            return out
         extents = self._prefetch(indices)
-        pixels_BHWC = np.empty((len(extents), self.side, self.side, 3), np.uint8)
-        if self.codec == "raw":
-            for row_HWC, (memory, begin, length) in zip(pixels_BHWC, extents, strict=True):
-                row_HWC[:] = np.frombuffer(memory, np.uint8, length, begin).reshape(row_HWC.shape)
-            return pixels_BHWC
-
-        threads = min(len(extents), os.cpu_count() or 1) or 1
-
-        def decode(first: int) -> None:
-            for row in range(first, len(extents), threads):
-                memory, begin, length = extents[row]
-                images.decode_into(pixels_BHWC[row], memory[begin : begin + length],
-                                   f"{self.folder}: number {indices[row]}")
-
-        if threads == 1:
-            decode(0)
-            return pixels_BHWC
-        # A pool for each call: no thread is left behind that would hang in a forked process.
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(decode, range(threads)))
-        return pixels_BHWC
+        if self.codec == "jpeg":
+            images.decode_all(out, extents, lambda row: f"{self.folder}: number {indices[row]}")
+            return out
+        for row_HWC, (memory, begin, length) in zip(out, extents, strict=True):
+            row_HWC[:] = np.frombuffer(memory, np.uint8, length, begin).reshape(row_HWC.shape)
+        return out
 
     def read_one(self, index: int) -> NDArray[np.uint8]:
         """One image: uint8 [side, side, 3]."""
@@ -299,9 +293,12 @@ class PackedSplit:
     def mapped(self, indices: NDArray[np.int64]) -> MmapBatch:
         """As `read`, without a copy; codec raw only. The operating system begins to read the pages."""
         assert self.codec == "raw"
-        self._prefetch(indices)
-        shards_B, begins_B, _ = self._extents[indices].T
-        return MmapBatch(self._base_addresses[shards_B] + begins_B.astype(np.uintp), indices, self)
+        addresses_B = self._addresses(indices)
+        if native.level():
+            native.gather(addresses_B, None, self.side * self.side * 3)
+        else:
+            self._prefetch(indices)
+        return MmapBatch(addresses_B, indices, self)
 
     def sample(self, count: int) -> NDArray[np.int64]:
         """The indices of `count` images, evenly spaced; of all images if there are fewer."""
@@ -340,22 +337,36 @@ class PackedSplit:
 
     # --- Where the images are ---
 
+    def _addresses(self, indices: NDArray[np.int64]) -> NDArray[np.uintp]:
+        """The address of each image's first byte; codec raw only."""
+        self._require_indices(indices)
+        shards_B, begins_B, lengths_B = self._extents[indices].T
+        for shard in np.unique(shards_B).tolist():
+            last = int(np.where(shards_B == shard, begins_B, -1).argmax())
+            self._require_bytes(self._memory_maps[shard], int(begins_B[last] + lengths_B[last]), shard)
+        return self._base_addresses[shards_B] + begins_B.astype(np.uintp)
+
     def _prefetch(self, indices: NDArray[np.int64]) -> list[Extent]:
         """Locate each image, and ask the operating system to read its pages."""
-        if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
-            raise IndexError(f"images {min(indices)} to {max(indices)} exceed a split of {len(self)}")
+        self._require_indices(indices)
         extents = self._locate(indices)
-        for (memory, begin, length), place in zip(extents, self.stored(indices).tolist(), strict=True):
-            if memory.size() < begin + length:  # the file has been truncated since it was opened
-                ends = np.cumsum([shard.images for shard in self.shards])
-                path = self.folder / self.shards[int(np.searchsorted(ends, place, side="right"))].file
-                raise UserError(f"{path} {size_fault(path, len(memory))}", RESTORE)
-        if hasattr(mmap, "MADV_WILLNEED"):
-            # The whole batch at once: from a cold disk this is four times as fast as one page fault at a time.
-            for memory, begin, length in extents:
+        shards_B = np.searchsorted(np.cumsum([shard.images for shard in self.shards]), self.stored(indices), "right")
+        for (memory, begin, length), shard in zip(extents, shards_B.tolist(), strict=True):
+            self._require_bytes(memory, begin + length, shard)
+            if hasattr(mmap, "MADV_WILLNEED"):
                 page = begin - begin % mmap.PAGESIZE
                 memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
         return extents
+
+    def _require_indices(self, indices: NDArray[np.int64]) -> None:
+        if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
+            raise IndexError(f"images {min(indices)} to {max(indices)} exceed a split of {len(self)}")
+
+    def _require_bytes(self, memory: mmap.mmap, end: int, shard: int) -> None:
+        """Raise UserError if the shard's file has been truncated since it was opened."""
+        if memory.size() < end:
+            path = self.folder / self.shards[shard].file
+            raise UserError(f"{path} {size_fault(path, len(memory))}", RESTORE)
 
     def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
         return [(self._memory_maps[shard], begin, length) for shard, begin, length in self._extents[indices].tolist()]
@@ -378,7 +389,7 @@ class PackedSplit:
         """[N, 3]: the shard of each image, its first byte in the shard's file, its bytes."""
         extents_N3 = [np.empty((0, 3), np.int64)]
         for number, shard in enumerate(self.shards):
-            extents_n2 = self._raw_extents(shard) if self.codec == "raw" else self._jpeg_extents(shard)
+            extents_n2 = self._raw_extents(shard) if self.codec == "raw" else read_index(self.folder, shard)
             extents_N3.append(np.column_stack([np.full(shard.images, number), extents_n2]))
         return self._chosen(np.concatenate(extents_N3))
 
@@ -387,11 +398,3 @@ class PackedSplit:
         header_bytes = (self.folder / shard.file).stat().st_size - shard.images * image_bytes
         return np.stack([header_bytes + np.arange(shard.images) * image_bytes,
                          np.full(shard.images, image_bytes)], axis=1)
-
-    def _jpeg_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
-        assert shard.index is not None
-        extents_n2 = read_array(self.folder / shard.index, (shard.images, 2), np.int64)
-        ends, size = extents_n2.sum(1), (self.folder / shard.file).stat().st_size
-        if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
-            raise UserError(f"{self.folder / shard.index} points outside {shard.file}", RESTORE)
-        return extents_n2

@@ -276,7 +276,8 @@ def _write_shard(
             if result.remarks:
                 remarks.append((image.name, result.remarks))
             yield EncodedImage(
-                result.payload, image.label, image.name, result.content_hash, result.perceptual_hash)
+                result.payload, image.label, image.name, result.content_hash, result.perceptual_hash,
+                dataset.grouping.number_of(image.name) if dataset.grouping else None)
 
     shard = shards.write_shard(dest, f"{split}-{number:05}", plan.codec, plan.side, first, encoded())
     files = {name: shards.describe_file(dest / name) for name in shard.files}

@@ -84,7 +84,7 @@ class Preprocess(nn.Module):
         pixels = as_pixels(pixels)
         device, count, last = pixels.device, len(pixels), pixels.side - self.spec.crop
         five = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-        top_left_V2 = torch.tensor(five * 2, device=device)
+        top_left_V2 = to_device(torch.tensor(five * 2), device)
         mirrored_V = torch.arange(10, device=device) >= 5
         views = self.crop_normalize(
             pixels, top_left_V2.repeat(count, 1), mirrored_V.repeat(count),

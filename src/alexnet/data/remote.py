@@ -178,6 +178,12 @@ class StreamedSplit(PackedSplit):
         self._fetch_all([shard.perceptual for shard in self.shards])
         return super().perceptual_hashes
 
+    @cached_property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """[N], equal for images that belong together (--group); None if that was not stated."""
+        self._fetch_all([shard.groups for shard in self.shards if shard.groups])
+        return super().groups
+
     def sample(self, count: int) -> NDArray[np.int64]:
         """The first images, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))

@@ -35,6 +35,8 @@ class EncodedImage(NamedTuple):
     """`content_hash` of the image in its source, before it was made a square."""
     perceptual_hash: NDArray[np.uint64]
     """[2], of the stored square (perceptual_hash.py)."""
+    group: int | None = None
+    """`Grouping.number_of` the image; None if the images have no groups."""
 
 
 def write_shard(
@@ -55,6 +57,7 @@ def write_shard(
     names: list[str] = []
     hashes: list[int] = []
     perceptual: list[NDArray[np.uint64]] = []
+    groups: list[int] = []
 
     def recorded() -> Iterator[EncodedImage]:
         for image in encoded:
@@ -62,6 +65,7 @@ def write_shard(
             names.append(image.name)
             hashes.append(image.content_hash)
             perceptual.append(image.perceptual_hash)
+            groups.extend([] if image.group is None else [image.group])
             yield image
 
     file, index = stem + SHARD_SUFFIX[codec], None
@@ -71,7 +75,9 @@ def write_shard(
         index = f"{stem}.index.npy"
         np.save(folder / index, _write_tar(folder / file, first, recorded()))
     record = ShardRecord(file, f"{stem}.labels.npy", f"{stem}.names.json", f"{stem}.hashes.npy",
-                         f"{stem}.perceptual.npy", len(labels), index)
+                         f"{stem}.perceptual.npy", len(labels), index, f"{stem}.groups.npy" if groups else None)
+    if record.groups:
+        np.save(folder / record.groups, np.array(groups, np.uint64))
     np.save(folder / record.labels, np.array(labels, np.int64))
     np.save(folder / record.hashes, np.array(hashes, np.uint64))
     np.save(folder / record.perceptual, np.array(perceptual, np.uint64).reshape(-1, 2))

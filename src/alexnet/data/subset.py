@@ -1,9 +1,9 @@
 """Subsets of the training images, and a tuning split held out of them, so that settings are not chosen on validation.
 
-The tuning split is a fifth of the training images, evenly from each class and with look-alikes on one side. A subset
-has the same number of images of each class: first those outside of the tuning split, in a random order that depends on
-the images' contents and the number of the draw, and not on names. So a smaller subset is part of a larger one of the
-same draw, and a subset of up to four fifths of a class can be tuned at its full size.
+The tuning split is a fifth of the training images, evenly from each class, with look-alikes and groups on one side. A
+subset has the same number of images of each class: first those outside of the tuning split, in a random order that
+depends on the images' contents and the number of the draw, and not on names. So a smaller subset is part of a larger
+one of the same draw, and a subset of up to four fifths of a class can be tuned at its full size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data.divided import DividedDataset
-from alexnet.data.folds import fold_of_images, join_look_alikes
+from alexnet.data.folds import divide, together
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 
@@ -33,8 +33,7 @@ def tuning_images(packed: PackedDataset) -> NDArray[np.bool_]:
     require(type(packed) is PackedDataset, f"{packed.source} is not a packed folder on this machine",
             "pack it with `alexnet pack`")
     train = packed.split("train")
-    together_N = join_look_alikes(train.content_hashes, train.perceptual_hashes, TUNING_FOLDS)
-    is_tuning_N = fold_of_images(train.labels, together_N, TUNING_FOLDS) == 0
+    is_tuning_N = divide(train, together(train, TUNING_FOLDS), TUNING_FOLDS) == 0
     require(0 < is_tuning_N.sum() < len(train), f"{len(train)} training images are too few to hold some of them out",
             "give more images")
     return is_tuning_N

@@ -15,7 +15,7 @@ from alexnet.data.image_tree import some
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import open_dataset, refuse_labels
+from alexnet.data.sources.detect import open_dataset, refuse_options
 from alexnet.data.url_images import is_url
 
 
@@ -69,19 +69,21 @@ def brief_note(source: Dataset | PackedDataset, data: str, division: bool = True
     return "; ".join(parts)
 
 
-def open_source(data: str | Path, labels: str | Path | None = None) -> Dataset | PackedDataset:
+def open_source(
+    data: str | Path, labels: str | Path | None = None, group: str | None = None,
+) -> Dataset | PackedDataset:
     """Open what a user calls DATA, without packing it: a packed folder or its URL, or anything else.
 
     Args:
-        labels: as for `open_dataset`.
+        labels, group: as for `open_dataset`.
     """
     if is_url(str(data)):
-        refuse_labels(data, labels)
+        refuse_options(data, labels, group)
         return open_stream(data)
     if is_packed(data) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
-        refuse_labels(data, labels)
+        refuse_options(data, labels, group)
         return open_packed(data)
-    return open_dataset(data, labels=labels)
+    return open_dataset(data, labels=labels, group=group)
 
 
 def summarize(source: Dataset | PackedDataset, data: str, broken: Collection[int] = ()) -> DataSummary:

@@ -18,12 +18,10 @@ from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
 from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, require
+from alexnet.inference import confidence
 
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
-
-SURE_FROM = 0.5
-"""Probability of the likeliest class from which a calibrated network is right at least as often as wrong."""
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
 """An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
@@ -103,15 +101,14 @@ class Classifier(ABC):
                             for outputs_K, best_T in zip(outputs_NK, best_NT, strict=True)]
         return predictions
 
-    def is_sure(self, probability: float) -> bool | None:
-        """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
-
-        Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
+    def is_sure(self, probability: float, sure_from: float | None = None) -> bool | None:
+        """Whether the likeliest class of an image reaches a threshold; None if it is not calibrated and none is given.
 
         Args:
             probability: of the likeliest class.
+            sure_from: the threshold; default: 0.5 of a calibrated network.
         """
-        return probability >= SURE_FROM if self.is_calibrated else None
+        return confidence.is_sure(probability, self.is_calibrated, sure_from)
 
     def pixels(self, image: ImageInput, name: str = "image", remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
         """Decode an image, rescale and crop it as the training images were (§2): uint8 [side, side, 3].

@@ -88,7 +88,8 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None, run: str | Path | Sequence[str | Path] | None = None,
+    data: str | Path, *, labels: str | Path | None = None, group: str | None = None,
+    run: str | Path | Sequence[str | Path] | None = None,
     classes: Sequence[str] | None = None, quick: bool = False, side: int | None = None, device: str = "auto",
     workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
@@ -99,7 +100,7 @@ def check(
     Args:
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
             packed folder.
-        labels: As for `alexnet.train`.
+        labels, group: As for `alexnet.train`.
         run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint. Several
             networks, or the folder of `train --seeds` or `--folds`, find a few more of them.
         classes: Names of the networks' outputs. Default: those that come with the weights.
@@ -116,8 +117,8 @@ def check(
             "leave out --quick or --run")
     runs = [run] if isinstance(run, str | Path) else list(run or ())
     label_check, trained_side = (
-        _check_labels(data, labels, runs, classes, device, progress) if runs else (None, None))
-    source = open_source(data, labels)
+        _check_labels(data, labels, group, runs, classes, device, progress) if runs else (None, None))
+    source = open_source(data, labels, group)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
         with Bar("checking", "images") if progress else nullcontext() as bar:
@@ -140,8 +141,8 @@ def check(
 
 
 def _check_labels(
-    data: str | Path, labels: str | Path | None, runs: Sequence[str | Path], classes: Sequence[str] | None,
-    device: str, progress: bool,
+    data: str | Path, labels: str | Path | None, group: str | None, runs: Sequence[str | Path],
+    classes: Sequence[str] | None, device: str, progress: bool,
 ) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
@@ -155,7 +156,8 @@ def _check_labels(
     for run in runs:
         paths += runs_of_series(Path(run)) or [run]
     models = [load(path, choose_device(device), classes=classes) for path in paths]
-    packed = {side: open_or_stream(str(data), side, say=say if progress else silent, notes="none", labels=labels)
+    packed = {side: open_or_stream(str(data), side, say=say if progress else silent, notes="none", labels=labels,
+                                   group=group)
               for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
         found = check_labels([(model, packed[model.preprocess.spec.side]) for model in models], bar)

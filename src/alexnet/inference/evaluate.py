@@ -5,24 +5,34 @@ Every image counts exactly once, on any number of ranks. Shapes: N images, K cla
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.devices import to_device
 from alexnet._runtime.pixels import AnyPixels
+from alexnet._runtime.readback import Readback
 from alexnet.data.loader import batches
 from alexnet.data.order import batch_bounds
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
-from alexnet.inference.metrics import Errors, count_errors
+from alexnet.inference.metrics import Errors, error_counts
 
 ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
+
+BATCH_SIZE, CUDA_BATCH_SIZE = 128, 512
+"""Views in a forward pass, on a CPU and on CUDA, where small batches leave most of the device idle."""
+
+QUEUED_BATCHES = 4
+"""Evaluated batches on CUDA whose counts have not been read yet: enough work, and a bound on the memory of batches."""
 
 
 def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: int = 1) -> Tensor:
@@ -51,9 +61,10 @@ def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: in
 
 
 def predictions(
-    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
+    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = BATCH_SIZE,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
     share: tuple[int, int] = (0, 1), collective: bool = False,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield the probabilities [N, K] and the indices [N] of each batch of a split, in order, every image once.
 
@@ -71,6 +82,7 @@ def predictions(
         share: rank and world size.
         collective: whether the forward pass exchanges data between ranks, so that a rank without a batch must take part
             in it, with no images.
+        autocast: makes the context of each forward pass. Default: in the precision of the weights.
     """
     device, size = device or torch.device("cpu"), max(1, batch_size // views)
     bounds, firsts = batch_bounds(len(split), size), rank_batches(len(split), size, share[1])
@@ -81,12 +93,13 @@ def predictions(
         with closing(batches(split, size, device=device, start=firsts[share[0]], stop=firsts[share[0] + 1])) as source:
             for count in range(1, max(np.diff(firsts)) + 1):
                 if batch := next(source, None):
-                    with torch.inference_mode():
+                    with torch.inference_mode(), autocast():
                         outputs_NK = probabilities(models, batch.pixels, views)
                     yield outputs_NK, batch.indices
                 elif collective:
-                    with torch.inference_mode():
-                        probabilities(models, torch.from_numpy(split.read(np.arange(0))).to(device), views)
+                    no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
+                    with torch.inference_mode(), autocast():
+                        probabilities(models, no_images, views)
                 if on_progress:
                     ends = bounds[np.minimum(firsts[:-1] + count, firsts[1:])]
                     on_progress(int((ends - bounds[firsts[:-1]]).sum()), len(split))
@@ -106,28 +119,55 @@ def sum_errors(errors: Sequence[Errors]) -> Errors:
 
 
 def evaluate(
-    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
+    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = BATCH_SIZE,
     label_map: Tensor | None = None, device: torch.device | None = None,
     on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1), collective: bool = False,
     total: Callable[[Sequence[Errors]], Errors] = sum_errors,
     on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Errors:
     """Count the errors over a split, or over a rank's share of it.
 
+    On CUDA the errors are counted on the device and read some batches later, so it never waits for the next batch.
+
     Args:
-        models, split, views, batch_size, device, on_progress, share, collective: as for `predictions`.
+        models, split, views, batch_size, device, on_progress, share, collective, autocast: as for `predictions`.
         label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
         total: the sum over all batches, in order; those that other ranks evaluate have no images here. With
             `ProcessGroup.sum_errors`, the result is that of one process to the last bit.
         on_outputs: called with the probabilities [n, K] and the indices [n] of each batch.
     """
-    own = []
+    own: list[Errors] = []
+    queued: deque[_Counted] = deque()
+
+    def read_all_but(keep: int) -> None:
+        while len(queued) > keep:
+            counted = queued.popleft()
+            own.append(Errors.from_counts(len(counted.indices), counted.counts.read()))
+            if on_outputs and counted.outputs:
+                on_outputs(counted.outputs.tensor().numpy(), counted.indices)
+
     for outputs_NK, indices in predictions(models, split, views=views, batch_size=batch_size, device=device,
-                                           on_progress=on_progress, share=share, collective=collective):
-        labels_N, outputs_NK = torch.from_numpy(split.labels[indices]), outputs_NK.cpu()
-        own.append(count_errors(outputs_NK, labels_N if label_map is None else label_map[labels_N]))
-        if on_outputs:
-            on_outputs(outputs_NK.numpy(), indices)
+                                           on_progress=on_progress, share=share, collective=collective,
+                                           autocast=autocast):
+        if not outputs_NK.is_cuda:  # mps has no float64
+            outputs_NK = outputs_NK.cpu()
+        labels_N = torch.from_numpy(split.labels[indices])
+        labels_N = to_device(labels_N if label_map is None else label_map[labels_N], outputs_NK.device)
+        queued.append(_Counted(indices, Readback(error_counts(outputs_NK, labels_N)),
+                               Readback(outputs_NK) if on_outputs else None))
+        read_all_but(QUEUED_BATCHES if outputs_NK.is_cuda else 0)
+    read_all_but(0)
     firsts = rank_batches(len(split), max(1, batch_size // views), share[1])
     before, after = firsts[share[0]], firsts[-1] - firsts[share[0] + 1]
     return total([*[Errors()] * before, *own, *[Errors()] * after])
+
+
+class _Counted(NamedTuple):
+    """An evaluated batch whose counts may still be on their way from the device."""
+
+    indices: NDArray[np.int64]
+    counts: Readback
+    """Of `error_counts`."""
+    outputs: Readback | None
+    """The probabilities, if somebody asks for them."""

@@ -8,9 +8,9 @@ features fit training images better than others. An image is a suspect if its li
 predicted as confidently as that class is on average (confident learning, arXiv 1911.00068). The first suspects are
 those with the largest log-odds of the predicted class against the label.
 
-How many wrong labels are among the first suspects depends on the network. Of 50 of Imagenette's 13,424 images whose
-labels were replaced at random after training, mean of three drawings; and the ranks of five labels that were wrong in
-training already, with a dash for those that are no suspects:
+How many wrong labels are among the first suspects depends on the network. Of 50 of 13,424 images (Imagenette's 13,394
+and 30 copies of some of them, in validation) whose labels were replaced at random after training, mean of three
+drawings; and the ranks of five labels that were wrong in training already, with a dash for those that are no suspects:
 
 | network: `small`, of images of | top-1 error | disagrees with | first 25 | 50 | 100 | 200 | the five |
 |---|---|---|---|---|---|---|---|

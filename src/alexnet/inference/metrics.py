@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,6 +52,12 @@ class Errors:
         }
 
     @classmethod
+    def from_counts(cls, images: int, counts: Sequence[float]) -> Errors:
+        """Of one batch, from its `error_counts`."""
+        loss_sum, top1_wrong, top5_wrong = counts
+        return cls(images, loss_sum, int(top1_wrong), int(top5_wrong))
+
+    @classmethod
     def from_json(cls, tree: ErrorsJson) -> Errors:
         """The sums that `to_json` was made from."""
         images = tree["photographs"]
@@ -82,12 +90,16 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
 
     A tie with the true class counts as an error, and so does NaN, so that a collapsed network is never right.
     """
+    return Errors.from_counts(len(labels_N), error_counts(probabilities_NK, labels_N).tolist())
+
+
+def error_counts(probabilities_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """`count_errors` on the device, which nothing waits for: loss sum, top-1 and top-5 errors, float64 [3]."""
     true_N1 = probabilities_NK.gather(1, labels_N[:, None])
     # How many classes are not strictly less likely than the true one, less the true class itself.
     ahead_N = (~(true_N1 > probabilities_NK)).sum(1) - 1
-    return Errors(
-        images=len(labels_N), loss_sum=-true_N1.double().clamp(min=1e-45).log().sum().item(),
-        top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))
+    loss_sum = -true_N1.double().clamp(min=1e-45).log().sum()
+    return torch.stack([loss_sum, (ahead_N >= 1).sum().double(), (ahead_N >= 5).sum().double()])
 
 
 def predicted_classes(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 Every number that is computed on data with a network goes through `select_unseen`, so that a copied, renamed, touched or
 repacked training image is recognized everywhere. An image that was saved again has other bytes; if it looks like a
-training image, by its perceptual hash, it is measured and counted, because a look-alike is no proof.
+training image, by its perceptual hash, it is measured and counted, because a look-alike is no proof; on demand it is
+left out (`exclude_look_alikes`).
 
 Shapes: N images of a split, M measured ones.
 """
@@ -10,7 +11,7 @@ Shapes: N images of a split, M measured ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
@@ -41,13 +42,15 @@ class SelectionJson(TypedDict):
     looks_trained_on: int
     """How many of the measured ones look like a training image, but are no copy of one, byte for byte."""
     training_look_alikes: float | None
-    """The fraction of the training images that look like another one; None if `looks_trained_on` is 0."""
+    """The fraction of the training images that look like another one; None if no image looks like one of them."""
     selected_on: int
     """How many of the measured ones chose the best epoch of a network, or fitted its temperature."""
     unknown: list[str]
     """Weights whose training images are not recorded."""
     undecodable: int
     """Images of the data that could not be decoded, and are in no other count."""
+    look_alikes_left_out: int
+    """Images that were left out on demand, because they look like a training image."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class Selection:
     """The fraction of the training images that look like another one; 0 if no measured image looks like one."""
     undecodable: int = 0
     """Images of these splits that could not be decoded, and are not in `available`."""
+    look_alikes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Images in the split that are not measured because they look like a training image, ascending; on demand only."""
 
     @property
     def includes_trained(self) -> bool:
         """Whether images are measured that a network was trained on."""
-        return len(self.indices) > self.available - self.trained_on
+        return len(self.indices) + len(self.look_alikes) > self.available - self.trained_on
 
     @property
     def looks_trained_on(self) -> int:
@@ -106,12 +111,19 @@ class Selection:
         if self.includes_trained:
             measured += f", of which {network} trained on {self._number(self.trained_on)}: not a test error"
         elif self.trained_on:
-            parts.append(f"{network} trained on the other {self.trained_on:,}")
+            these = f"{self.trained_on:,} of the others" if len(self.look_alikes) else f"the other {self.trained_on:,}"
+            parts.append(f"{network} trained on {these}")
         elif not self.unknown:
             measured += ", none of these files seen in training"
         if self.unknown:
             other = "other " if self.trained_on else ""
             parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
+        if left_out := len(self.look_alikes):
+            share, usual = left_out / (left_out + len(self.indices)), self.training_look_alikes
+            parts.append(f"{left_out:,} that look like training images were left out" + (
+                f", but {usual:.0%} of the training images look like another one as well: if images are alike by "
+                "nature, those that are left are the harder ones" if is_usual(left_out, left_out + len(
+                    self.indices), usual) else f" ({share:.1%})"))
         if look_alikes := self.describe_look_alikes():
             parts.append(look_alikes)
         if self.selected_on and not self.includes_trained:
@@ -130,39 +142,43 @@ class Selection:
         """All counts."""
         return {"images": len(self.indices), "available": self.available, "trained_on": self.trained_on,
                 "includes_trained": self.includes_trained, "looks_trained_on": self.looks_trained_on,
-                "training_look_alikes": self.training_look_alikes if self.looks_trained_on else None,
-                "selected_on": self.selected_on, "unknown": list(self.unknown), "undecodable": self.undecodable}
+                "training_look_alikes": self.training_look_alikes if self.looks_trained_on or len(self.look_alikes)
+                else None, "selected_on": self.selected_on, "unknown": list(self.unknown),
+                "undecodable": self.undecodable, "look_alikes_left_out": len(self.look_alikes)}
 
 
 def select_unseen(
     split: PackedSplit, seen: Sequence[SeenImages], include_trained: bool = False, undecodable: int = 0,
+    exclude_look_alikes: bool = False,
 ) -> Selection:
     """Choose the images of a split that no network was trained on. The order of the networks does not matter.
 
-    Images that chose the best epoch or fitted the temperature, or that look like a training image, are measured, and
-    counted.
+    Images that chose the best epoch or fitted the temperature are measured, and counted.
 
     Args:
         split: the images.
         seen: of each network.
         include_trained: choose all images, and count those that a network was trained on.
         undecodable: images of the split that could not be decoded, for the counts.
+        exclude_look_alikes: leave out the images that look like a training image, too; else they are counted.
     """
     hashes_N = split.content_hashes
     trained_N = np.any([contained(hashes_N, each.trained) for each in seen], axis=0)
     selected_N = np.any([contained(hashes_N, each.selected_on) for each in seen], axis=0)
-    measured_N = np.ones_like(trained_N) if include_trained else ~trained_N
-    measured = np.flatnonzero(measured_N)
+    unseen = np.flatnonzero(np.ones_like(trained_N) if include_trained else ~trained_N)
     perceptual = distinct_perceptual_hashes(*(each.trained_perceptual for each in seen))
-    alike_M = has_near_duplicate(split.perceptual_hashes[measured], perceptual) & ~trained_N[measured]
+    alike_U = has_near_duplicate(split.perceptual_hashes[unseen], perceptual) & ~trained_N[unseen]
+    kept_U = ~alike_U if exclude_look_alikes else np.ones_like(alike_U)
+    measured = unseen[kept_U]
     unknown = {name for each in seen for name in each.unknown}
-    return Selection(measured, len(split), int(trained_N.sum()), int((selected_N & measured_N & ~trained_N).sum()),
-                     tuple(sorted(unknown)), len(seen), alike_M,
-                     share_of_near_duplicates(perceptual) if alike_M.any() else 0.0, undecodable)
+    return Selection(measured, len(split), int(trained_N.sum()), int((selected_N & ~trained_N)[measured].sum()),
+                     tuple(sorted(unknown)), len(seen), alike_U[kept_U],
+                     share_of_near_duplicates(perceptual) if alike_U.any() else 0.0, undecodable, unseen[~kept_U])
 
 
 def choose_images(
     packed: PackedDataset, seen: Sequence[SeenImages], split: str | None = None, include_trained: bool = False,
+    exclude_look_alikes: bool = False,
 ) -> tuple[PackedSplit, Selection]:
     """The images of a data set on which networks are measured, possibly none, and how they were chosen.
 
@@ -171,21 +187,38 @@ def choose_images(
         seen: of each network.
         split: name of a split; default: `packed.test_splits`. `train` includes the images that were trained on.
         include_trained: measure the images that were trained on as well.
+        exclude_look_alikes: do not measure the images that look like a training image.
     """
-    names = (split,) if split else packed.test_splits
-    images = packed.split(*names)
-    undecodable = sum(len(packed.quarantined[name]) for name in names)
-    selection = select_unseen(images, seen, include_trained or split == "train", undecodable)
+    images = _images_of(packed, split)
+    undecodable = sum(len(packed.quarantined[name]) for name in _splits(packed, split))
+    selection = select_unseen(images, seen, include_trained or split == "train", undecodable, exclude_look_alikes)
     return images if len(selection.indices) == len(images) else images.subset(selection.indices), selection
+
+
+def left_out_look_alikes(packed: PackedDataset, selection: Selection, split: str | None = None) -> PackedSplit:
+    """The images that `exclude_look_alikes` left out, of the same data and split as for `choose_images`."""
+    return _images_of(packed, split).subset(selection.look_alikes)
+
+
+def _splits(packed: PackedDataset, split: str | None) -> tuple[str, ...]:
+    return (split,) if split else tuple(packed.test_splits)
+
+
+def _images_of(packed: PackedDataset, split: str | None) -> PackedSplit:
+    return packed.split(*_splits(packed, split))
 
 
 def evaluation_images(
     packed: PackedDataset, seen: Sequence[SeenImages], split: str | None = None, include_trained: bool = False,
+    exclude_look_alikes: bool = False,
 ) -> tuple[PackedSplit, Selection]:
     """As `choose_images`. Raises UserError if the data has no such split, or none of its images may be measured."""
-    images, selection = choose_images(packed, seen, split, include_trained)
+    images, selection = choose_images(packed, seen, split, include_trained, exclude_look_alikes)
     what = f"the split {split!r} of {packed.source}" if split else packed.source
     require(selection.available > 0, f"{what} has no images", f"choose a split that has: {', '.join(packed.splits)}")
+    alike = len(selection.look_alikes)
+    require(len(images) > 0 or not alike, f"all {alike:,} images of {what} that the network was not trained on look "
+            "like training images", "leave out --exclude-look-alikes, or give other images")
     require(len(images) > 0, f"the network was trained on all {selection.available:,} images of {what}",
             "give images that it has not seen; --include-trained measures these, which is not a test error")
     return images, selection

@@ -18,7 +18,7 @@ from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 from alexnet.inference.classes import map_labels
-from alexnet.inference.evaluate import probabilities
+from alexnet.inference.evaluate import ModelWithInput, probabilities
 from alexnet.inference.metrics import Errors, count_errors, predicted_classes
 from alexnet.inference.selection import Selection, choose_images
 from alexnet.models.checkpoint import Checkpoint
@@ -114,7 +114,7 @@ class PredictionCollector:
 
 
 def predict_validation(
-    checkpoint: Checkpoint, packed: PackedDataset, at_most: int = MAX_IMAGES,
+    checkpoint: Checkpoint, packed: PackedDataset, at_most: int = MAX_IMAGES, *, model: ModelWithInput | None = None,
 ) -> ValidationPredictions | None:
     """Predict the classes of images that the network was not trained on; None if the data has none.
 
@@ -122,6 +122,7 @@ def predict_validation(
         checkpoint: the network.
         packed: the data.
         at_most: number of images, evenly spaced in the split.
+        model: the checkpoint's network and preprocessing, if the caller has built them.
 
     Raises:
         UserError: the data has another side, or classes that the network lacks.
@@ -132,7 +133,7 @@ def predict_validation(
     side = checkpoint.arch.input.side
     require(packed.side == side, f"the data is packed at {packed.side} pixels and the network takes {side}",
             f"give the data it was trained on, or pack it again with --side {side}")
-    model = checkpoint.network(), checkpoint.preprocess()
+    model = model or (checkpoint.network(), checkpoint.preprocess())
     indices = split.sample(at_most)
     with torch.inference_mode():
         outputs = [probabilities([model], torch.from_numpy(split.read(batch))).numpy()

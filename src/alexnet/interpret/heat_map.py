@@ -60,6 +60,24 @@ def heat_layer(heat_HW: Floats, side: int) -> NDArray[np.uint8]:
     return layer_HWC
 
 
+def heat_over_photo(photo_HWC: NDArray[np.uint8], heat_HW: Floats, seen: float) -> NDArray[np.uint8]:
+    """Lay a heat map over the part of a photo that the network sees; the rest becomes darker: uint8 [H, W, 3].
+
+    Args:
+        photo_HWC: uint8 [H, W, 3].
+        heat_HW: effects in the network's input.
+        seen: side of the central square that the network sees, as a fraction of the photo's shorter side.
+    """
+    photo = Image.fromarray(photo_HWC)
+    side = round(seen * min(photo.size))
+    corner = (photo.width - side) // 2, (photo.height - side) // 2
+    part = photo.crop((*corner, corner[0] + side, corner[1] + side)).convert("RGBA")
+    part.alpha_composite(Image.fromarray(heat_layer(heat_HW, side)))
+    picture = photo.point(lambda value: 0.55 * value)
+    picture.paste(part.convert("RGB"), corner)
+    return np.asarray(picture)
+
+
 def css_gradient() -> str:
     """The color map as a CSS gradient, for a legend: none on the left, the strongest effect on the right."""
     stops = (f"rgb({red} {green} {blue} / {alpha / 2.55:.0f}%)"

@@ -70,7 +70,7 @@ def locate(path: Path) -> Path:
 
 def require_single_run(path: Path) -> None:
     """Raise UserError, which names the runs, for a folder of several runs such as that of `train --folds`."""
-    runs = sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
+    runs = runs_in(path)
     if not runs:
         return
     series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
@@ -79,6 +79,11 @@ def require_single_run(path: Path) -> None:
     raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
                     f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
                     f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The runs directly in a folder, such as those of `train --seeds`; none in a run's own folder."""
+    return sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
 
 
 def read_head(path: Path) -> Head:

@@ -53,7 +53,7 @@ class Measured(TypedDict, total=False):
     """Expected calibration error, on images that did not fit the temperature."""
     ece_images: int
     sure_images: int
-    """How many images have a likeliest class of at least `inference.classifier.SURE_FROM`."""
+    """How many images have a likeliest class of at least `inference.confidence.SURE_FROM`."""
     sure_error: float
     """The top-1 error on these."""
 

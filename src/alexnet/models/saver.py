@@ -7,13 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
+from alexnet._runtime.readback import begin_copies
 from alexnet.models.checkpoint import Checkpoint, save
 
 
 class Saver:
     """Saves checkpoints in a background thread: training waits for a copy of the tensors, and not for the disk.
+
+    From a GPU it does not wait for the copy either: the thread does.
 
     An error of a save is raised by the next `save`, or by `wait`.
     """
@@ -27,12 +28,13 @@ class Saver:
         while self._pending and (len(self._pending) > 1 or self._pending[0].done()):
             self._pending.popleft().result()
 
-        def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
+        weights, velocity, raw_weights = map(
+            begin_copies, (checkpoint.weights, checkpoint.velocity, checkpoint.raw_weights))
 
-        snapshot = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity),
-                           raw_weights=copied(checkpoint.raw_weights))
-        self._pending.append(self._thread.submit(save, snapshot, folder))
+        def save_copies() -> None:
+            save(replace(checkpoint, weights=weights(), velocity=velocity(), raw_weights=raw_weights()), folder)
+
+        self._pending.append(self._thread.submit(save_copies))
 
     def wait(self) -> None:
         """Wait until every queued save is on the disk."""

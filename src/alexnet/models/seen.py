@@ -62,6 +62,10 @@ class SeenImages:
         """Of weights whose training images nobody has recorded. `weights` names them for the user."""
         return cls(unknown=(weights,))
 
+    def without_hashes(self, name: str) -> SeenImages:
+        """Of weights that are written to `name` without any hash of the images: which they were is then not known."""
+        return SeenImages(unknown=(*self.unknown, f"the weights in {name} (exported without hashes)"))
+
     def to_tensors(self) -> dict[str, Tensor]:
         """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
         return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in TENSORS}

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.extras import is_installed
 from alexnet.data import images
-from alexnet.data.center_crop import central_window
 from alexnet.data.sources.embedded import PHOTOGRAPHS
-from alexnet.inference.classifier import SURE_FROM, Prediction, probability_text
+from alexnet.inference.classifier import Prediction, probability_text
+from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.predictor import Model
 from alexnet.interpret.attribution import grad_cam, last_activation
 
@@ -45,10 +45,10 @@ class NamedPhoto:
     photo: Photo
     pixels_HWC: NDArray[np.uint8]
     ranked: Sequence[Prediction]
-    view_HWC: NDArray[np.uint8]
-    """The center crop, which the network sees."""
+    seen: float
+    """Side of the central square that the network sees, as a fraction of the shorter side."""
     grad_cam_HW: NDArray[np.float32] | None
-    """Grad-CAM for the likeliest class, 0..1, over `view_HWC`; None without captum."""
+    """Grad-CAM for the likeliest class, 0..1, over that square; None without captum."""
     known: tuple[str, ...]
     """The right names that are among the network's classes; () if it cannot name the photograph."""
 
@@ -90,10 +90,8 @@ def name_photos(model: Model) -> list[NamedPhoto]:
     for photo in PHOTOS:
         pixels_HWC = images.read(PHOTOGRAPHS / photo.file)
         (ranked,) = model.predict(pixels_HWC)
-        stored_HWC, view_NCHW = model.pixels(pixels_HWC), model.views(pixels_HWC)
-        window = central_window(len(stored_HWC), view_NCHW.shape[-1])
-        target = model.class_index(ranked[0].name)
-        cam_HW = grad_cam(model, view_NCHW, target, layer) if has_captum else None
-        named.append(NamedPhoto(photo, pixels_HWC, ranked, stored_HWC[window, window], cam_HW,
+        target, spec = model.class_index(ranked[0].name), model.network.arch.input
+        cam_HW = grad_cam(model, model.views(pixels_HWC), target, layer) if has_captum else None
+        named.append(NamedPhoto(photo, pixels_HWC, ranked, spec.crop / spec.side, cam_HW,
                                 tuple(name for name in photo.names if name in model.classes)))
     return named

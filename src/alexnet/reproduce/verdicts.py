@@ -10,7 +10,7 @@ from alexnet.inference.comparison import SIGNIFICANCE, holm
 from alexnet.reproduce.claim import UNITS, Claim, Comparison, Unit
 from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size
-from alexnet.reproduce.significance import PairedTTest, paired_t_test
+from alexnet.reproduce.significance import TTest, paired_t_test
 
 Pairs = Sequence[tuple[float | None, float | None]]
 """For each seed, the variant's value and the reference's; None where a run has none."""
@@ -25,7 +25,7 @@ class _Tested:
     values: list[float]
     missing: int
     """Pairs of which a run has no value."""
-    test: PairedTTest | None
+    test: TTest | None
     """On the scale of `_to_scale`. None: values are missing, or there is no spread to test against."""
     bound: Bound | None
     """What the mean is of the true one, where runs of one side ended before they reached the target."""
@@ -48,7 +48,7 @@ class _Tested:
             return -math.inf
         return expected["sign"] * _to_scale(size, expected["unit"])
 
-    def effects(self, test: PairedTTest) -> tuple[float, float]:
+    def effects(self, test: TTest) -> tuple[float, float]:
         """The smallest and the largest effect in the simultaneous interval, in the same way."""
         weakest, strongest = sorted(self.expected["sign"] * end for end in (test.low_all, test.high_all))
         return weakest, strongest
@@ -169,7 +169,7 @@ def _to_json(one: _Tested, p_holm: float, comparisons: int) -> ComparisonJson:
         "verdict": verdict, "reason": reason}
 
 
-def _verdict_of_bound(one: _Tested, test: PairedTTest, p_holm: float) -> tuple[Verdict, str]:
+def _verdict_of_bound(one: _Tested, test: TTest, p_holm: float) -> tuple[Verdict, str]:
     """The rules of `Verdict` where only a bound of the ratio is known: the true effect may be larger, not smaller."""
     slow = one.expected["variant" if one.bound == "at least" else "reference"]
     late = (f"in {one.late} of {one.late + len(one.values)} seeds {slow} did not reach the target, and counts with the "
@@ -185,7 +185,7 @@ def _verdict_of_bound(one: _Tested, test: PairedTTest, p_holm: float) -> tuple[V
     return "supported in sign", f"the ratio is significant and has the claim's sign; its size is open: {late}"
 
 
-def _verdict(one: _Tested, test: PairedTTest, p_holm: float, comparisons: int) -> tuple[Verdict, str]:
+def _verdict(one: _Tested, test: TTest, p_holm: float, comparisons: int) -> tuple[Verdict, str]:
     """The rules of `Verdict`."""
     expected = one.expected
     noun = "ratio" if expected["unit"] == "times" else "difference"

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 
 
 class Overloaded(Exception):
-    """The estimated waiting time exceeds `max_queue_seconds`."""
+    """The estimated waiting time exceeds `max_queue_seconds`.
+
+    Attributes:
+        is_long: whether the request has several images that alone take longer. It is admitted while nothing is pending.
+    """
+
+    def __init__(self, is_long: bool) -> None:
+        super().__init__()
+        self.is_long = is_long
 
 
 @dataclass
@@ -85,7 +93,8 @@ class AdmissionControl:
         requested = {id(kind): items for kind, items in work}
         seconds = sum(kind.waiting_seconds(client, requested.get(id(kind), 0)) for kind in self._kinds())
         if self.decodes.pending and seconds > self.max_queue_seconds:
-            raise Overloaded
+            alone = sum(kind.seconds_per_item * items for kind, items in work)
+            raise Overloaded(images > 1 and alone > self.max_queue_seconds)
         for kind, items in work:
             kind.change(client, items)
         self.on_change(self.decodes.pending.total())

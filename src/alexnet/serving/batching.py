@@ -1,7 +1,8 @@
 """Dynamic batching: combine the images of many requests into batches, each for one network.
 
-A batch of 32 images takes a few times as long as one image. When idle, the batcher waits up to `max_delay` for more
-requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of each client in turn.
+On a CPU an image takes half as long in a batch of 8 as alone, and no less in a larger batch, for which other clients
+would wait longer. When idle, the batcher waits up to `max_delay` for more requests; when busy, it batches everything
+that is queued, up to `max_batch`, taking an image of each client in turn.
 
 All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
 hold. A network that is replaced needs no queue of its own: its images end in batches of their own.
@@ -83,14 +84,14 @@ class DynamicBatcher(Generic[Network, Output]):
 
     def __init__(self, forward: Callable[[Network, ImageArray, int], Sequence[Output]],
                  admission: AdmissionControl, *, on_batch: Callable[[int], object] = lambda size: None,
-                 max_batch: int = 32, max_delay: float = 0.003) -> None:
+                 max_batch: int = 8, max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
         self.max_batch, self.max_delay = max_batch, max_delay
         self.failures = Counter[str]()
         self._queue = FairQueue[QueuedImage[Network, Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
+        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority, (5,))
 
     async def submit(self, client: str, network: Network, images: Sequence[ImageArray], views: int = 1,
                      watch: Stopwatch | None = None) -> list[Output]:

@@ -40,7 +40,8 @@ class DecodeThreads:
 
     def __init__(self, name: str, count: int, memory: int) -> None:
         self.count, self.memory = count, memory
-        self._pool = ThreadPoolExecutor(count, name, lower_thread_priority)
+        # Below the network's thread: another client's images must not take its time while it has a batch.
+        self._pool = ThreadPoolExecutor(count, name, lower_thread_priority, (10,))
         self._waiting = FairQueue[_Job]()
         self._running = Counter[str]()
         self._used_memory = 0

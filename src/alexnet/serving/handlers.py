@@ -18,6 +18,7 @@ from alexnet._runtime.page_style import stylesheet
 from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
+from alexnet.inference.confidence import threshold_of
 from alexnet.interpret.heat_map import css_gradient
 from alexnet.serving import openapi, query
 from alexnet.serving.decoder import Decoded
@@ -51,7 +52,7 @@ class ClassProbability(TypedDict):
 class ImagePrediction(TypedDict, total=False):
     """The result for one image: `image` (its file name; None if the request has none), and `classes` or `error`.
 
-    `sure` is `Model.is_sure`: None if the network is not calibrated.
+    `sure` is `Model.is_sure`: None if the network is not calibrated and the server has no --sure.
     """
 
     image: str | None
@@ -152,6 +153,7 @@ class Handlers:
             "input": asdict(served.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "temperature": network.temperature,
+            "sure_from": threshold_of(served.model.is_calibrated, served.sure_from),
             "validation": _validation(served), "reference_set": served.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
                         for number, sample in enumerate(self.service.default_model.samples)],
@@ -197,7 +199,7 @@ def _prediction(served: ServedModel, upload: Upload, output: Output, top: int, l
     best = np.argsort(-output.probabilities_K, kind="stable")[:top]
     prediction: ImagePrediction = {"image": upload.name or None, "classes": [
         {"name": printable(served.model.classes[k]), "probability": float(output.probabilities_K[k])}
-        for k in best], "sure": served.model.is_sure(float(output.probabilities_K.max()))}
+        for k in best], "sure": served.model.is_sure(float(output.probabilities_K.max()), served.sure_from)}
     if logits and output.logits_K is not None:
         prediction["logits"] = output.logits_K.tolist()
     return prediction

@@ -203,8 +203,8 @@ _NUMBER: Schema = {"type": "number"}
 _INTEGER: Schema = {"type": "integer"}
 _TEXT: Schema = {"type": "string"}
 _FILE_NAME: Schema = {"type": ["string", "null"], "description": "null if the request names no file."}
-_SURE: Schema = {"type": ["boolean", "null"], "description": "Whether the likeliest class has at least 50%, so that it "
-                 "is right at least as often as wrong; null if the network is not calibrated."}
+_SURE: Schema = {"type": ["boolean", "null"], "description": "Whether the likeliest class has at least sure_from of "
+                 "/model: by default 0.5, from which it is right at least as often as wrong; null without a threshold."}
 _MODEL_SUMMARY = "Classes, preset, input, validation errors and limits."
 _ERROR = _object({"problem": _TEXT, "remedy": _TEXT})
 _TENSOR = _object({"name": _TEXT, "datatype": _TEXT, "shape": _array(_INTEGER)})
@@ -230,6 +230,8 @@ _SCHEMAS: Schema = {
                    "Model-SHA256."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
         "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
+        "sure_from": {"type": ["number", "null"], "description": "Probability of the likeliest class below which an "
+                      "image is marked as not sure: serve --sure, else 0.5; null if the network is not calibrated."},
         "validation": {"type": "object", "description": "Validation errors, from the checkpoint; validation_copies "
                        "of the images are copies of training images, and validation_look_alikes look like one."},
         "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),

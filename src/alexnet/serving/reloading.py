@@ -31,7 +31,7 @@ class Reloader:
     def __init__(self, models: MutableMapping[str, ServedModel],
                  on_outcome: Callable[[ServedModel, Outcome], object], say: Callable[[str], object]) -> None:
         self.models, self.on_outcome, self.say = models, on_outcome, unless_closed(say)
-        self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority)
+        self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority, (10,))
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
 

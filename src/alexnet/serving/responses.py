@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from alexnet.errors import UserError
+from alexnet.serving.admission import Overloaded
 from alexnet.serving.request_record import record_of
 
 Overload = Literal["queue", "bytes", "large_images", "connections"]
@@ -41,8 +42,9 @@ class OverloadError(RequestError):
         reason: label of the metric `alexnet_rejections`.
     """
 
-    def __init__(self, problem: str, reason: Overload, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(problem, "try again in a second", status=503, headers={"Retry-After": "1", **(headers or {})})
+    def __init__(self, problem: str, reason: Overload, headers: Mapping[str, str] | None = None,
+                 remedy: str = "try again in a second") -> None:
+        super().__init__(problem, remedy, status=503, headers={"Retry-After": "1", **(headers or {})})
         self.reason = reason
 
 
@@ -111,7 +113,11 @@ async def routing_error(request: Request, error: Exception) -> Response:
 
 async def overloaded(request: Request, error: Exception) -> Response:
     """503 for a request that would wait too long (admission.Overloaded)."""
-    return error_response(OverloadError("too many images are queued", "queue"), request.scope)
+    assert isinstance(error, Overloaded)
+    return error_response(
+        OverloadError("other images are queued, and those of this request alone take longer than others may wait",
+                      "queue", remedy="send fewer images per request") if error.is_long
+        else OverloadError("too many images are queued", "queue"), request.scope)
 
 
 async def client_disconnected(request: Request, error: Exception) -> Response:

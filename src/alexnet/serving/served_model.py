@@ -45,6 +45,7 @@ class ServedModel:
         samples: images that the page offers.
         name: in the paths of several models.
         load: loads the checkpoint again: the model and its validation errors. None: there is no checkpoint.
+        sure_from: the user's threshold of "not sure"; None: `confidence.SURE_FROM` of a calibrated network.
         sha256: of the weights, in hexadecimal digits.
     """
 
@@ -54,6 +55,7 @@ class ServedModel:
     samples: Sequence[Sample] = ()
     name: str = DEFAULT_NAME
     load: Callable[[], tuple[Model, ErrorsJson]] | None = None
+    sure_from: float | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ from alexnet.training.precision import MixedPrecision
 from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
+from alexnet.training.step_graph import check_recordable
 from alexnet.training.trainer import Trainer
 from alexnet.training.transform import check_transform, transform_name
 from alexnet.training.weight_average import WeightAverage
@@ -59,6 +60,8 @@ def build(
     spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
     training, validation = _split(spec, "train"), _split(spec, "val")
     precision_name = choose_precision(spec.precision, device)
+    if spec.cuda_graph:
+        check_recordable(precision_name, spec.micro_batch, processes.size, device)
     state = State(spec.seed, spec.data.fingerprint, precision_name, transform_name(spec.transform))
     _require_same_spec(spec, state, processes)
     readers = 1 if spec.parallel == "towers" else processes.size

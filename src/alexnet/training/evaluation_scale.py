@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
+from alexnet._runtime.devices import to_device
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
@@ -27,4 +27,4 @@ def fit_batch_norm(network: AlexNet, preprocess: Preprocess, training: PackedSpl
     batches = np.array_split(indices, max(1, len(indices) // BATCH_SIZE))  # of nearly equal size, none of one image
     device = next(network.parameters()).device
     reestimate_batch_norm(network, (
-        preprocess(torch.from_numpy(training.read(batch)).to(device)) for batch in batches))
+        preprocess(to_device(training.read(batch), device)) for batch in batches))

@@ -201,6 +201,8 @@ class DataConfig(TypedDict):
     """Split ("train", "val") -> number of images."""
     fold: NotRequired[tuple[int, int]]
     """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
+    group: NotRequired[str]
+    """The value of --group; only if it was given."""
     subset: NotRequired[tuple[int | None, int, bool]]
     """Training images of each class, the number of their draw, and whether the tuning split is the validation set
     (`data.subset`)."""
@@ -251,6 +253,8 @@ class Config(TypedDict):
     kernels: NotRequired[str]
     """Instruction set of the native kernels; "" without them."""
     threads: NotRequired[int]
+    cuda_graph: NotRequired[bool]
+    """Whether training steps were replayed as CUDA graphs; only if it was asked for."""
     versions: NotRequired[dict[str, str]]
     """Of Python and torch."""
     log: NotRequired[list[str]]

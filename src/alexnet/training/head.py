@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.hold_out import deal_groups
 from alexnet.data.loader import batches
 from alexnet.errors import require
 from alexnet.inference.logistic_regression import fit_logistic_regression
@@ -69,7 +70,7 @@ class HeadTrainer(Trainer):
         features_VD, image_V = self._features()
         self.state.step = self.steps_per_epoch
         labels_V = torch.from_numpy(self.training.labels)[image_V]
-        held_V = torch.from_numpy(held_out(self.training.labels))[image_V]
+        held_V = torch.from_numpy(held_out(self.training.labels, self.training.groups))[image_V]
         fit = fit_output(features_VD, labels_V, held_V, self.spec.arch.classes, self.spec.recipe.weight_decay)
         assert isinstance(self.output, nn.Linear)
         with torch.no_grad():
@@ -117,8 +118,10 @@ class HeadTrainer(Trainer):
         return torch.cat(kept), torch.from_numpy(np.concatenate(images))
 
 
-def held_out(labels_N: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark every fifth image of each class: bool [N]."""
+def held_out(labels_N: NDArray[np.int64], groups_N: NDArray[np.uint64] | None = None) -> NDArray[np.bool_]:
+    """Mark every fifth image of each class, or about a fifth in whole groups if there are any: bool [N]."""
+    if groups_N is not None:
+        return np.array(deal_groups(groups_N.tolist(), labels_N.tolist(), HELD_OUT)) == 0
     held_N = np.zeros(len(labels_N), bool)
     for label in np.unique(labels_N):
         held_N[np.flatnonzero(labels_N == label)[HELD_OUT - 1 :: HELD_OUT]] = True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet._runtime import kernels
+from alexnet._runtime.devices import to_device
 from alexnet.architecture.recipe import Recipe
 from alexnet.training.schedule import bias_rate
 
@@ -71,32 +72,56 @@ class SGD:
             group.weights.append(parameter)
             group.velocity.append(self.velocity[name])
         self._groups = list(groups.values())
+        device = self.parameters[0].device if self.parameters else torch.device("cpu")
+        self._rates_G: list[float] = []
+        self._rates_G2 = torch.zeros(
+            len(self._groups), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
+        self._rate_tensors = [tuple(row) for row in self._rates_G2]
 
-    @torch.no_grad()
     def step(self, rate: float, conv1_rate: float | None = None) -> None:
-        """Update every parameter once from its gradient. A rate of 0 leaves weights as they are, as in cuda-convnet.
+        """`set_rates` and `update`."""
+        self.set_rates(rate, conv1_rate)
+        self.update()
+
+    def set_rates(self, rate: float, conv1_rate: float | None = None) -> None:
+        """Set the learning rates of the next updates, on the device too, where a CUDA graph reads them.
 
         Args:
-            rate: the learning rate of the weights. That of biases follows by `schedule.bias_rate`.
-            conv1_rate: that of the first convolution's weights; None: the same.
+            rate: of the weights. That of biases follows by `schedule.bias_rate`.
+            conv1_rate: of the first convolution's weights; None: the same.
         """
+        rates = []
+        for group in self._groups:
+            weights_rate = rate if conv1_rate is None or not group.conv1 else conv1_rate
+            rates.append(group.lr_factor * (bias_rate(self.recipe, weights_rate) if group.bias else weights_rate))
+        if rates != self._rates_G:
+            self._rates_G = rates
+            numbers_G2 = torch.tensor([[eps, eps * self.recipe.lars_trust] for eps in rates],
+                                      dtype=self._rates_G2.dtype)
+            self._rates_G2.copy_(to_device(numbers_G2, self._rates_G2.device))
+
+    @property
+    def frozen_groups(self) -> tuple[bool, ...]:
+        """Which groups of parameters `update` leaves as they are, since their rate is 0: it runs fewer kernels then."""
+        return tuple(eps == 0 for eps in self._rates_G)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update every parameter once from its gradient. A rate of 0 leaves weights as they are, as in cuda-convnet."""
         recipe = self.recipe
         if recipe.clip_norm:
             self._clip_gradients()
-        for group in self._groups:
-            weights_rate = rate if conv1_rate is None or not group.conv1 else conv1_rate
-            eps = group.lr_factor * (bias_rate(recipe, weights_rate) if group.bias else weights_rate)
+        for group, eps, (rate, trusted_rate) in zip(self._groups, self._rates_G, self._rate_tensors, strict=True):
             if eps == 0:
                 continue
             w, v, g = group.weights, group.velocity, [p.grad for p in group.weights if p.grad is not None]
-            rates = self._lars_rates(group, g, eps) if group.lars else [eps] * len(w)
+            rates = self._lars_rates(group, g, rate, trusted_rate) if group.lars else [rate] * len(w)
             if all(map(kernels.supports_sgd, w, v, g)):
-                for tensors, tensor_rate in zip(zip(w, v, g, strict=True), rates, strict=True):
-                    kernels.sgd_update(
-                        *tensors, momentum=recipe.momentum, weight_decay=group.decay, learning_rate=tensor_rate,
-                        lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
+                for tensors in zip(w, v, g, rates, strict=True):
+                    kernels.sgd_update(*tensors, momentum=recipe.momentum, weight_decay=group.decay,
+                                       lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
             elif group.lars:
-                for w_, v_, g_, tensor_rate in zip(w, v, g, rates, strict=True):
+                for w_, v_, g_, tensor_rate in zip(w, v, g, torch.stack(rates).tolist(), strict=True):
                     self._update([w_], [v_], [g_], tensor_rate, group.decay)
             else:
                 self._update(w, v, g, eps, group.decay)
@@ -109,8 +134,10 @@ class SGD:
         torch._foreach_mul_(gradients, (self.recipe.clip_norm / (norm + 1e-12)).clamp(max=1.0))
 
     def _update(self, w: list[Tensor], v: list[Tensor], g: list[Tensor], eps: float, decay: float) -> None:
-        """The rule, in torch's operators."""
+        """The rule, in torch's operators, which take the rate as a number."""
         recipe = self.recipe
+        if w[0].is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("a CUDA graph would replay the learning rate of the step that it recorded")
         torch._foreach_mul_(v, recipe.momentum)
         if recipe.lr_in_velocity:
             torch._foreach_add_(v, w, alpha=-decay * eps)
@@ -123,13 +150,18 @@ class SGD:
                 torch._foreach_add_(g, v, alpha=recipe.momentum)
             torch._foreach_add_(w, g if recipe.nesterov else v, alpha=-eps)
 
-    def _lars_rates(self, group: _Group, gradients: list[Tensor], eps: float) -> list[float]:
-        """Each tensor's rate: in proportion to the norm of its weights over that of its gradient."""
+    def _lars_rates(
+        self, group: _Group, gradients: list[Tensor], rate: Tensor, trusted_rate: Tensor,
+    ) -> list[Tensor]:
+        """Each tensor's rate: in proportion to the norm of its weights over that of its gradient.
+
+        trusted_rate: rate times `Recipe.lars_trust`.
+        """
         squares_2T = torch.stack([torch.stack([tensor.square().sum() for tensor in tensors])
                                   for tensors in (group.weights, gradients)])
         weight_T, gradient_T = self._sum_squares(group.names, squares_2T).sqrt()
-        rate_T = eps * self.recipe.lars_trust * weight_T / (gradient_T + group.decay * weight_T)
-        return torch.where((weight_T > 0) & (gradient_T > 0), rate_T, eps).tolist()
+        rate_T = trusted_rate * weight_T / (gradient_T + group.decay * weight_T)
+        return list(torch.where((weight_T > 0) & (gradient_T > 0), rate_T, rate))
 
     def load_velocity(self, velocity: Mapping[str, Tensor]) -> None:
         """Go on with the velocity of a checkpoint."""

@@ -11,39 +11,11 @@ import torch
 from torch import Tensor
 
 from alexnet._runtime.devices import to_device
+from alexnet._runtime.readback import Readback
 from alexnet.data.loader import Batch
 from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.step_clock import own_times
 from alexnet.training.stop_signal import SIGNALS
-
-
-class Readback:
-    """Numbers on their way from the device to the CPU.
-
-    On CUDA they are copied to pinned memory at once, and an event marks the copy. So reading them waits for their own
-    step. `Tensor.tolist` would copy behind the next step, which is in the queue by then, and wait for it too.
-    """
-
-    def __init__(self, values: Tensor) -> None:
-        self._values, self._copied = values, None
-        if values.is_cuda:
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            with torch.cuda.device_of(values):
-                self._copied = torch.cuda.Event(enable_timing=True, blocking=True)
-                self._copied.record()
-
-    def read(self) -> list[float]:
-        """The numbers, once they are there."""
-        if self._copied:
-            self._copied.synchronize()
-        return self._values.tolist()
-
-    def seconds_after(self, earlier: Readback) -> float | None:
-        """Seconds on the device from that copy to this one, if both were on CUDA. Both have been read."""
-        if self._copied is None or earlier._copied is None:
-            return None
-        return earlier._copied.elapsed_time(self._copied) / 1000
 
 
 class QueuedStep(NamedTuple):

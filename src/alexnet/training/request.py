@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import torch
@@ -22,7 +22,7 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
-from alexnet.data.packed import PackedDataset
+from alexnet.data.packed import PackedDataset, is_packed
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -34,6 +34,7 @@ from alexnet.training.parallel.plan import Parallel
 from alexnet.training.run_folder import logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
+from alexnet.training.step_graph import check_recordable
 from alexnet.training.trainer import Trainer
 from alexnet.training.transform import Transform, transform_name
 
@@ -51,6 +52,7 @@ class SpecOptions(TypedDict):
     workers: int
     save_minutes: float
     micro_batch: int | None
+    cuda_graph: NotRequired[bool]
     parallel: Parallel
     log: tuple[str, ...]
     about: Mapping[str, str]
@@ -63,6 +65,8 @@ class TrainRequest:
     data: str
     labels: str | Path | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
+    group: str | None = None
+    """Which images belong together: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
     short: Mapping[str, float | None] = field(default_factory=dict)
@@ -100,6 +104,13 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
     path = Path(data).resolve() if Path(data).exists() else PurePosixPath(urlsplit(data).path)
     return Path("runs") / f"{name}-{archive_stem(path) if Path(data).is_file() else path.name}"
+
+
+def group_by(request: TrainRequest, resumed: bool) -> str | None:
+    """The value of --group: that of the request, else of the run that is resumed; packed data have their own."""
+    if request.group or not resumed or request.is_streamed or is_packed(request.data):
+        return request.group
+    return read_config(request.out)["data"].get("group")
 
 
 def require_outside(out: Path, data: str) -> None:
@@ -144,6 +155,8 @@ def make_spec(
         chosen, transform = choose_precision(precision, device), transform_name(request.transform)
         check_options(arch, recipe, seed=seed, workers=options["workers"], save_minutes=options["save_minutes"],
                       parallel=options["parallel"], micro_batch=options["micro_batch"])
+        if options.get("cuda_graph"):
+            check_recordable(chosen, options["micro_batch"], processes, torch.device(device))
         preflight.check_network(arch, recipe, options["parallel"], processes)
         preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
         data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
@@ -218,6 +231,7 @@ def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> Non
     given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
     given += ["--freeze"] * (request.freeze is not None)
     given += ["--micro-batch"] * (request.options["micro_batch"] is not None)
+    given += ["--cuda-graph"] * request.options.get("cuda_graph", False)
     given += ["transform"] * (request.transform is not None)
     require(not given, f"{', '.join(given)} has no effect with --head, which fits the output layer in one pass",
             "leave it out, or leave out --head to fine-tune")

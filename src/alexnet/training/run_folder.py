@@ -209,9 +209,11 @@ def write_config(
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
                  **({"left_out": left_out} if left_out else {}), **overlap.to_json(),
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {}),
+                 **({"group": data.manifest.grouped_by} if data.manifest.grouped_by else {}),
                  **({"subset": [data.images_per_class, data.draw, data.tuning]}
                     if isinstance(data, SubsetDataset) else {})},
         **({"transform": transform} if (transform := transform_name(spec.transform)) else {}),
+        **({"cuda_graph": True} if spec.cuda_graph else {}),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes,
         **({"log": list(spec.log)} if spec.log else {}),

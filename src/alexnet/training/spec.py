@@ -57,6 +57,10 @@ class RunSpec:
     """Images that a process trains on at a time, if its memory does not hold its part of a batch. Gradients add up over
     the micro-batches; only the statistics of batch normalization differ. Default: the whole part at once."""
 
+    cuda_graph: bool = False
+    """Record a step for each batch size as a CUDA graph, and replay it (training/step_graph.py). On a CPU the same code
+    calls the step."""
+
     transform: Transform | None = None
     """The user's own augmentation of the training views (training/transform.py)."""
 

@@ -16,14 +16,24 @@ def train_step(
     conv1_rate: float | None = None, batch_fraction: float = 1.0, update: bool = True,
     class_weights_K: Tensor | None = None, mixed: MixedLabels | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train on one batch, or on one micro-batch of it.
+    """Train on one batch, or on one micro-batch of it: `SGD.set_rates` and `compute_step`."""
+    optimizer.set_rates(rate, conv1_rate)
+    return compute_step(network, optimizer, views_NCHW, labels_N, precision, batch_fraction, update, class_weights_K,
+                        mixed)
+
+
+def compute_step(
+    network: nn.Module, optimizer: SGD, views_NCHW: Tensor, labels_N: Tensor, precision: MixedPrecision,
+    batch_fraction: float = 1.0, update: bool = True, class_weights_K: Tensor | None = None,
+    mixed: MixedLabels | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Train on one batch, or on one micro-batch of it, at the optimizer's learning rates.
 
     Args:
         network: views -> logits NK.
+        optimizer: of its parameters, with the rates of this step.
         views_NCHW: network inputs, from `Preprocess.training_views`.
         labels_N: int64 class numbers.
-        rate: the learning rate of the weights.
-        conv1_rate: that of the first convolution's weights; None: the same.
         batch_fraction: this micro-batch's fraction of the global batch.
         update: whether to update the weights; False until a batch's last micro-batch: gradients add up.
         mixed: the second labels of mixed views. A view's loss is the weighted mean of those of its two labels.
@@ -50,6 +60,6 @@ def train_step(
     (loss * (precision.scale * batch_fraction)).backward()
     if update:
         if precision.gradients_are_finite(optimizer.parameters):
-            optimizer.step(rate, conv1_rate)
+            optimizer.update()
         optimizer.zero_grad()
     return loss.detach(), (logits_NK.argmax(1) != main_labels_N).sum()

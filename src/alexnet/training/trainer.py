@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from alexnet._runtime.readback import Readback
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches, timed
@@ -23,7 +24,7 @@ from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
-from alexnet.inference.evaluate import evaluate
+from alexnet.inference.evaluate import BATCH_SIZE, CUDA_BATCH_SIZE, evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import input_finding, loss_finding
@@ -41,12 +42,13 @@ from alexnet.training.parallel.step_clock import slowest_rank
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.queued_step import QueuedStep, Readback, Requests, step_results, steps_behind
+from alexnet.training.queued_step import QueuedStep, Requests, step_results, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
+from alexnet.training.step_graph import StepGraph, recorder_on
 from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
 from alexnet.training.views import TrainingViews
 from alexnet.training.weight_average import WeightAverage
@@ -87,6 +89,9 @@ class Trainer:
         self.training_views = TrainingViews(
             self.preprocess, self.spec.recipe, lighting_CC, self.precision.input_dtype, self.state.seed,
             self.spec.transform, rank=self.strategy.batch_part[0])
+        self.graph = StepGraph(
+            self.strategy.module, self.optimizer, self.precision, self.strategy.batch, self.class_weights_K,
+            recorder_on(self.device)) if self.spec.cuda_graph else None
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
@@ -151,16 +156,7 @@ class Trainer:
             self.log_event("trained", **trained)
             state.next_epoch()
             return Errors()
-        with self.average.swapped() if self.average else nullcontext():
-            if recipe.train_crop:
-                fit_batch_norm(self.network, self.preprocess, self.training)
-                self.processes.wait()  # each has read the images itself
-            self._poll = SignalPoll(self.processes)
-            errors = evaluate(
-                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                on_progress=self._validating, share=self.strategy.batch_part,
-                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
-                    batches if self.strategy.reports else [Errors()] * len(batches)))
+        errors = self.validate()
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
@@ -172,6 +168,21 @@ class Trainer:
             self._save("best", errors, resumable=False)
         self._save_last(errors)
         return errors
+
+    def validate(self) -> Errors:
+        """The errors on the validation images, of the weights or of their average."""
+        with self.average.swapped() if self.average else nullcontext():
+            if self.spec.recipe.train_crop:
+                fit_batch_norm(self.network, self.preprocess, self.training)
+                self.processes.wait()  # each has read the images itself
+            self._poll = SignalPoll(self.processes)
+            large = self.device.type == "cuda" and not self.spec.micro_batch  # micro-batches: memory is short
+            return evaluate(
+                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
+                batch_size=CUDA_BATCH_SIZE if large else BATCH_SIZE, autocast=self.precision.evaluation_autocast,
+                on_progress=self._validating, share=self.strategy.batch_part,
+                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
+                    batches if self.strategy.reports else [Errors()] * len(batches)))
 
     # --- One step ---
 
@@ -195,8 +206,8 @@ class Trainer:
         epochs_done = (state.step + 0.5) / self.steps_per_epoch
         rate = learning_rate(recipe, epochs_done, state.plateau.drops)
         probe = ActivationProbe(self.network) if state.step % PROBE_STEPS == 0 else None
-        with probe or nullcontext():
-            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate))
+        with probe or nullcontext():  # a recorded step calls no hooks
+            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate), recorded=not probe)
         state.step += 1
         if self.average:
             self.average.update(state.step)
@@ -207,20 +218,27 @@ class Trainer:
         return QueuedStep(state.step, batch, rate, self._results(loss, wrong, batch, due),
                           due and self.processes.size == 1, began, waited, after)
 
-    def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
-        """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
+    def train_batch(
+        self, batch: Batch, rate: float, conv1: float, *, recorded: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions.
+
+        recorded: whether it may replay a CUDA graph (`RunSpec.cuda_graph`).
+        """
         state, images = self.state, len(batch.global_indices)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
         for number, (part, views_NCHW, mixed) in enumerate(
                 self.training_views.micro_batches(batch, count, state.epoch, state.step)):
             self.strategy.start_micro_batch(images, state.step, number, count)
-            last = number == count - 1
+            views_NCHW, last = views_NCHW.contiguous(memory_format=torch.channels_last), number == count - 1
+            if self.graph and recorded:
+                return self.graph(views_NCHW, part.labels_N, rate, conv1, mixed)
             with self.strategy.gradient_sync(enabled=last):
                 loss, wrong = train_step(
-                    self.strategy.module, self.optimizer, views_NCHW.contiguous(memory_format=torch.channels_last),
-                    part.labels_N, rate, self.precision, conv1, batch_fraction=len(part.indices) / images, update=last,
-                    class_weights_K=self.class_weights_K, mixed=mixed)
+                    self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision, conv1,
+                    batch_fraction=len(part.indices) / images, update=last, class_weights_K=self.class_weights_K,
+                    mixed=mixed)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
@@ -360,7 +378,7 @@ class Trainer:
         # The update after a finite loss can be the one that explodes, and must not be saved. The running variance of
         # batch normalization can overflow alone: training uses the batch's own, and evaluation would use infinity.
         tensors = (*self.network.state_dict().values(), *self.optimizer.velocity.values())
-        if not self.processes.all_true(all(bool(tensor.isfinite().all()) for tensor in tensors)):
+        if not self.processes.all_true(bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())):
             raise self._diverged(math.nan)
         self.state.loss_scale = self.precision.scale
         self.state.steps_since_overflow = self.precision.steps_since_overflow

@@ -11,10 +11,12 @@ from pathlib import Path
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
+from alexnet.data.hold_out import require_fraction
 from alexnet.data.image_formats import supported_extensions
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
+from alexnet.data.sources.groups import FOLDER, hold_out_by_group
 from alexnet.data.sources.label_tables import (
     LabelTable,
     contradicts_folders,
@@ -42,6 +44,7 @@ _DATA = ("a folder with a folder of images for each class, a packed folder, or t
 
 def open_dataset(
     source: str | Path, *, held_out: float = 0.1, seed: int = 0, labels: str | Path | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Open the data set that `source` names.
 
@@ -52,10 +55,19 @@ def open_dataset(
         seed: of the choice of these images.
         labels: where the labels are: a table of files and labels (label_tables.py), a pattern of the file names
             (patterns.py), or `folders` for class folders. Default: what the data suggest, if that is unambiguous.
+        group: which images belong together and stay on one side (groups.py).
 
     Raises:
         UserError: the source does not exist, is damaged, or has no images to learn from.
     """
+    require_fraction(held_out)
+    if group is None:
+        return _open_source(source, held_out, seed, labels)
+    labels = labels or (FROM_FOLDERS if group == FOLDER else None)  # `folder` says that class folders hold folders
+    return hold_out_by_group(_open_source(source, 0.0, seed, labels), group, held_out, seed, Path(source))
+
+
+def _open_source(source: str | Path, held_out: float, seed: int, labels: str | Path | None) -> Dataset:
     path = Path(source)
     if (path / "checkpoint.json").is_file() or (path / "log.jsonl").is_file():
         raise UserError(f"{source} is a run or a checkpoint, not images", f"name the data, {_DATA}")
@@ -78,6 +90,13 @@ def open_dataset(
     if not labels or str(labels) == FROM_FOLDERS:
         return _open_tree(tree, held_out, seed, look_for_tables=not labels)
     return (open_pattern if is_pattern(str(labels)) else open_table)(tree, str(labels), held_out, seed)
+
+
+def refuse_options(source: str | Path, labels: str | Path | None, group: str | None) -> None:
+    """Raise UserError for data that are packed: labels and groups are stated when they are packed."""
+    refuse_labels(source, labels)
+    require(group is None, f"{source} is packed already, and --group {group} would have no effect",
+            "name the images, or pack them with alexnet pack SOURCE DEST --group ...")
 
 
 def refuse_labels(source: str | Path, labels: str | Path | None) -> None:
@@ -166,7 +185,7 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
     unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
                      f"would use its labels{' and splits' * bool(table.columns.split)}" for table in tables]
-    unused_splits = note_unused_splits(tree) if dataset.held_out else []
+    unused_splits = note_unused_splits(tree) if dataset.held_out or "val" not in dataset.splits else []
     return replace(dataset, notes=(*dataset.notes, *unused_tables, *unused_splits))
 
 

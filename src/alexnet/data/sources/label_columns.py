@@ -56,28 +56,29 @@ def find_columns(table: Table, find: Callable[[str], list[str]]) -> Columns:
     Raises:
         UserError: two columns are as likely as each other, or none is.
     """
-    names_images = _file_columns(table, find)
+    names_images = file_columns(table, find)
     file = names_images[0]
     rest = [name for name in table.header if name and name not in names_images]
     split = next((name for name in rest if _is_split(table, name)), "")
     rest = [name for name in rest if name != split]
-    named = [name for name in rest if _plain(name) in LABEL_NAMES]
+    named = [name for name in rest if plain(name) in LABEL_NAMES]
     if not named and len(rest) >= 2 and _is_one_hot(table, rest):
         return Columns(file, "", tuple(rest), split)
     label = _label_column(table, named or rest)
     return Columns(file, label, (), split, tuple(name for name in rest if name != label))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name of a column in lower case, without blanks, dashes and underscores."""
     return name.lower().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def _file_columns(table: Table, find: Callable[[str], list[str]]) -> list[str]:
+def file_columns(table: Table, find: Callable[[str], list[str]]) -> list[str]:
     """The columns whose cells name images, the one to use first; all of them name the same images."""
     require(len(set(table.header)) == len(table.header), f"{table.name} has two columns of the same name", _RENAME)
     found = {name: [find(cell) for cell in table.column(name)[:_SAMPLE_ROWS]] for name in table.header}
     matches = {name: sum(map(bool, images)) for name, images in found.items()}
-    usual = {name: count for name, count in matches.items() if count and _plain(name) in FILE_NAMES} or matches
+    usual = {name: count for name, count in matches.items() if count and plain(name) in FILE_NAMES} or matches
     best = max(usual.values())
     if not best and (pixels := next(filter(_PIXELS.fullmatch, table.header), "")):
         raise UserError(f"{table.name} seems to hold the images themselves, as numbers in its column {pixels!r}, which "
@@ -86,18 +87,18 @@ def _file_columns(table: Table, find: Callable[[str], list[str]]) -> list[str]:
         raise UserError(f"{table.name} has no column that names images of the data (columns: "
                         f"{', '.join(table.header[:10])}; the first row: {', '.join(table.rows[0][:10])})",
                         "give paths relative to the data, or file names")
-    likely = [name for name, count in usual.items() if count == best or _plain(name) == "filename"]
-    likely.sort(key=lambda name: _plain(name) != "filename")
-    if _plain(likely[0]) != "filename" and any(found[name] != found[likely[0]] for name in likely):
+    likely = [name for name, count in usual.items() if count == best or plain(name) == "filename"]
+    likely.sort(key=lambda name: plain(name) != "filename")
+    if plain(likely[0]) != "filename" and any(found[name] != found[likely[0]] for name in likely):
         raise UserError(f"{table.name} has several columns that name images: {', '.join(likely)}", _RENAME)
     return likely
 
 
 def _is_split(table: Table, name: str) -> bool:
     """Whether a column states the splits. Raises UserError if it does so in some rows only."""
-    if _plain(name) in YES_NO_SPLITS:
+    if plain(name) in YES_NO_SPLITS:
         return True
-    if _plain(name) not in SPLIT_NAMES:
+    if plain(name) not in SPLIT_NAMES:
         return False
     unknown = next((cell for cell in table.column(name) if not split_name(cell)), None)
     require(unknown is None or not any(map(split_name, table.column(name))),
@@ -110,7 +111,7 @@ def split_cells(table: Table, columns: Columns) -> list[str]:
     if not columns.split:
         return [""] * len(table.rows)
     cells = table.column(columns.split)
-    if not (meant := YES_NO_SPLITS.get(_plain(columns.split))):
+    if not (meant := YES_NO_SPLITS.get(plain(columns.split))):
         return [split_name(cell) for cell in cells]
     other = "val" if meant == "train" else "train"
     unknown = next((cell for cell in cells if cell.lower() not in _YES | _NO), None)
@@ -122,7 +123,7 @@ def _label_column(table: Table, candidates: Sequence[str]) -> str:
     """The only candidate, or of two that mean the same (class_id and class_name) the one with names."""
     if not candidates:
         raise UserError(f"{table.name} has no column of labels (columns: {', '.join(table.header)})", _RENAME)
-    exact = [name for name in candidates if _plain(name) == "label"] or candidates
+    exact = [name for name in candidates if plain(name) == "label"] or candidates
     first = table.column(exact[0])
     same = [name for name in candidates if _one_to_one(first, table.column(name))]
     if len(exact) > 1 and len(same) < len(candidates):
@@ -140,7 +141,7 @@ def is_measurement(labels: Sequence[str], column: str) -> bool:
     if not labels or not all(map(_is_number, labels)):
         return False
     fractions = any(not float(label).is_integer() for label in labels)
-    return fractions or (_plain(column) not in LABEL_NAMES and len(set(labels)) == len(labels))
+    return fractions or (plain(column) not in LABEL_NAMES and len(set(labels)) == len(labels))
 
 
 def _is_number(cell: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.labeled import (
@@ -18,8 +18,8 @@ from alexnet.data.sources.labeled import (
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, require
 
-_FIELDS = {"label": r"(?P<label>.+?)", "n": r"\d+", "any": ".*"}
-"""What may stand in braces in a simple pattern."""
+WILDCARDS = {"n": r"\d+", "any": ".*"}
+"""What may stand in braces in a simple pattern, beside the field that is looked for."""
 
 _EXAMPLES = "such as '{label}.{n}.jpg', or a regular expression such as '(?P<label>[a-z]+)\\.\\d+'"
 
@@ -34,20 +34,34 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
     A simple pattern has {label} and may have {n}, digits, and {any}. Raises UserError for one that cannot be used.
     """
-    if "{label}" in pattern:
+    if "{label}" not in pattern:
+        return compile_simple(pattern, "label", {})
+    parts = re.split(r"\{(\w+)\}", pattern)
+    unknown = [part for part in parts[1::2] if part not in WILDCARDS and part != "label"]
+    require(not unknown, f"the label pattern {pattern!r} has {{{''.join(unknown[:1])}}}",
+            "only {label}, {n} (digits) and {any} have a meaning")
+    require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice")
+    return compile_simple(pattern, "label", {"label": r"(?P<label>.+?)"})
+
+
+def compile_simple(pattern: str, kind: str, fields: Mapping[str, str]) -> re.Pattern[str]:
+    """The regular expression of a pattern with fields in braces, or of one that is a regular expression already.
+
+    Args:
+        pattern: a simple pattern, whose other characters stand for themselves, if there are `fields`.
+        kind: what the pattern is for, for the error.
+        fields: name -> expression of each field, beside `WILDCARDS`.
+    """
+    if fields:
         parts = re.split(r"\{(\w+)\}", pattern)
-        unknown = [part for part in parts[1::2] if part not in _FIELDS]
-        require(not unknown, f"the label pattern {pattern!r} has {{{''.join(unknown[:1])}}}",
-                "only {label}, {n} (digits) and {any} have a meaning")
-        require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice")
-        return re.compile("".join(_FIELDS[part] if index % 2 else re.escape(part) for index, part in enumerate(parts))
+        meaning = {**WILDCARDS, **fields}
+        return re.compile("".join(meaning[part] if index % 2 else re.escape(part) for index, part in enumerate(parts))
                           + r"\Z", re.IGNORECASE)
     try:
-        compiled = re.compile(pattern)
+        return re.compile(pattern)
     except re.error as error:
-        raise UserError(f"the label pattern {pattern!r} is not a regular expression: {error}",
-                        f"give one {_EXAMPLES}") from error
-    return compiled
+        raise UserError(f"the {kind} pattern {pattern!r} is not a regular expression: {error}",
+                        f"give one {_EXAMPLES.replace('label', kind)}") from error
 
 
 def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Dataset:

@@ -108,8 +108,10 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
 def _carried(saved: Checkpoint, to: str) -> str:
     """What a format holds beside the weights."""
     names = "the class names" if saved.class_names_known else "no class names, because they are unknown"
-    trained = f"content and perceptual hashes of {len(saved.seen.trained):,} training images"
-    if saved.seen.unknown:
+    images = len(saved.seen.trained)
+    trained = f"content and perceptual hashes of {images:,} training images" if images and to != "openvino" else (
+        "no hashes of training images")
+    if saved.seen.unknown and to != "openvino":
         trained += f" (those of {', '.join(saved.seen.unknown)} are not recorded)"
     temperature = ""
     if saved.calibration:

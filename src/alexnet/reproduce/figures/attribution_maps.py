@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from alexnet.interpret.heat_map import Floats, heat_colors, heat_layer
-from alexnet.reproduce.figures.style import QUIET, STYLE
+from alexnet.reproduce.figures.axes import SMALL
+from alexnet.reproduce.figures.drawing import Drawing
 
 LAYER_SIDE = 448
 """Pixels of a heat map, of which a panel shows about 340."""
 
-SIDE, GAP, TOP, FOOT = 2.1, 0.12, 0.48, 0.34
-"""Inches: side of a panel, gap between panels, room above them for the title and below them for the color key."""
+SIDE, GAP, TOP, FOOT, MARGIN = 151.0, 9.0, 38.0, 27.0, 4.0
+"""Points: side of a panel, gap between panels, room above them for the title and below them for the color key, margin
+on the left and right."""
 
 
-@matplotlib.rc_context(STYLE)
 def attribution_figure(
     view_HWC: NDArray[np.uint8], heat_maps: Mapping[str, Floats], gradients: Mapping[str, Floats], title: str,
-) -> Figure:
+) -> Drawing:
     """Draw an image, heat maps laid over it (in the colors of `interpret.heat_map`), and gradients (gray: zero).
 
     Args:
@@ -34,30 +31,20 @@ def attribution_figure(
         title: stands above the figure.
     """
     panels = 1 + len(heat_maps) + len(gradients)
-    figure = Figure(figsize=(panels * (SIDE + GAP) - GAP, TOP + SIDE + FOOT))
-    figure.text(0.0, 1.0, title, va="top", fontsize=10.5, fontweight="bold")
-    _panel(figure, 0, "network input").imshow(view_HWC, interpolation="lanczos")
-    gray_HWC = _gray(view_HWC)
+    drawing = Drawing(_left(panels) - GAP + MARGIN, TOP + SIDE + FOOT, f"What the answer rests on: {title}")
+    drawing.text(MARGIN, 4.0, title, 10.5, vertical="top", bold=True)
+    _panel(drawing, 0, "network input", view_HWC)
     for number, (name, heat_HW) in enumerate(heat_maps.items(), 1):
-        axes = _panel(figure, number, name)
-        axes.imshow(gray_HWC, interpolation="lanczos")
-        layer_HWC = heat_layer(heat_HW, LAYER_SIDE)
-        axes.imshow(layer_HWC, extent=(-0.5, gray_HWC.shape[1] - 0.5, gray_HWC.shape[0] - 0.5, -0.5))
-        _color_key(figure, number, signed=bool(heat_HW.min() < 0))
+        _panel(drawing, number, name, _gray(view_HWC))
+        drawing.picture(heat_layer(heat_HW, LAYER_SIDE), _left(number), TOP, SIDE)
+        _color_key(drawing, number, signed=bool(heat_HW.min() < 0))
     for number, (name, gradient_HWC) in enumerate(gradients.items(), 1 + len(heat_maps)):
         # Clip at the 99.9% quantile; scaled to its maximum, nearly every pixel would be gray.
         largest = float(np.quantile(np.abs(gradient_HWC), 0.999)) or 1.0
-        _panel(figure, number, name).imshow(np.clip(0.5 + 0.5 * gradient_HWC / largest, 0, 1), interpolation="lanczos")
-        _caption(figure, number, 0.0, "gray: no effect")
-    return figure
-
-
-def heat_overlay(view_HWC: NDArray[np.uint8], heat_HW: Floats, side: int) -> NDArray[np.uint8]:
-    """A heat map over the grayed image, enlarged: uint8 [side, side, 3]."""
-    large_HWC = np.asarray(Image.fromarray(_gray(view_HWC)).resize((side, side), Image.Resampling.BICUBIC), float)
-    layer_HWC = heat_layer(heat_HW, side).astype(float)
-    alpha_HW1 = layer_HWC[..., 3:] / 255
-    return (large_HWC * (1 - alpha_HW1) + layer_HWC[..., :3] * alpha_HW1).round().astype(np.uint8)
+        pixels_HWC = 255 * np.clip(0.5 + 0.5 * gradient_HWC / largest, 0, 1)
+        _panel(drawing, number, name, pixels_HWC.round().astype(np.uint8))
+        _caption(drawing, number, 0.0, "gray: no effect")
+    return drawing
 
 
 def _gray(view_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -65,27 +52,24 @@ def _gray(view_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
 
 
-def _panel(figure: Figure, number: int, title: str) -> Axes:
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((number * (SIDE + GAP) / width, FOOT / height, SIDE / width, SIDE / height))
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9, fontweight="normal", pad=5)
-    return axes
+def _left(number: int) -> float:
+    return MARGIN + number * (SIDE + GAP)
 
 
-def _caption(figure: Figure, number: int, position: float, text: str) -> None:
+def _panel(drawing: Drawing, number: int, title: str, pixels_HWC: NDArray[np.uint8]) -> None:
+    drawing.text(_left(number), TOP - 6, title, SMALL)
+    drawing.picture(pixels_HWC, _left(number), TOP, SIDE)
+
+
+def _caption(drawing: Drawing, number: int, position: float, text: str) -> None:
     """Write under a panel; position: 0 at its left edge, 1 at its right edge."""
-    width, height = figure.get_size_inches()
-    figure.text((number * (SIDE + GAP) + position * SIDE) / width, (FOOT - 0.17) / height, text, va="top",
-                ha=("left", "center", "right")[round(2 * position)], fontsize=8, color=QUIET)
+    drawing.text(_left(number) + position * SIDE, TOP + SIDE + 13, text, 8, "quiet",
+                 anchor="end" if position else "start", vertical="top")
 
 
-def _color_key(figure: Figure, number: int, *, signed: bool) -> None:
-    width, height = figure.get_size_inches()
-    key = figure.add_axes((number * (SIDE + GAP) / width, (FOOT - 0.13) / height, SIDE / width, 0.07 / height))
-    key.imshow(np.full((1, 1, 3), 165, np.uint8), extent=(0, 1, 0, 1), aspect="auto")
-    key.imshow(heat_colors(np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None]), extent=(0, 1, 0, 1), aspect="auto")
-    key.set_axis_off()
-    _caption(figure, number, 0.0, "against the class" if signed else "no effect")
-    _caption(figure, number, 1.0, "for the class")
-
+def _color_key(drawing: Drawing, number: int, *, signed: bool) -> None:
+    place = (_left(number), TOP + SIDE + 4.5, SIDE, 5.0)
+    drawing.picture(np.full((1, 1, 3), 165, np.uint8), *place)
+    drawing.picture(heat_colors(np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None]), *place)
+    _caption(drawing, number, 0.0, "against the class" if signed else "no effect")
+    _caption(drawing, number, 1.0, "for the class")

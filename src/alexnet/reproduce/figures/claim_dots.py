@@ -6,14 +6,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-
-from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED, STYLE
+from alexnet.reproduce.figures.axes import SMALL, Axes, Key, Marker, Scale, draw_legend
+from alexnet.reproduce.figures.drawing import Color, Drawing
+from alexnet.reproduce.figures.fonts import text_width
+from alexnet.reproduce.figures.ticks import linear_ticks, number_labels, percent_labels
 from alexnet.reproduce.outcome import Bound, ComparisonJson, OutcomeJson
 from alexnet.reproduce.results_text import (
     NO_DIFFERENCE,
@@ -23,20 +19,20 @@ from alexnet.reproduce.results_text import (
     format_published,
 )
 
-WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.35, 2.0, 2.65
-"""Inches: the figure (800 pixels at 96 dots an inch), the column of names on its left, of numbers on its right,
-and the panel of runs."""
-ROW, VARIANT_ROW, GAP, KEY = 0.56, 0.3, 0.85, 0.42
-"""Inches: a row of a comparison, of a variant, the space around a panel's title and axis, the key of symbols."""
-SMALL = 9.0
-DASHES = (0, (3, 2))
-BOUND_MARKERS: dict[Bound | None, str] = {"at least": ">", "at most": "<"}
+WIDTH, NAMES, RUNS = 600.0, 169.0, 191.0
+"""Points: the figure (800 pixels), the column of names on its left, and the panel of runs."""
+ROW, VARIANT_ROW, GAP, KEY = 40.0, 22.0, 66.0, 30.0
+"""Points: a row of a comparison, of a variant, the space around a panel's title and axis, the key of symbols."""
+DASHES = (3.0, 2.0)
+BOUND_MARKERS: dict[Bound | None, Marker] = {"at least": "right", "at most": "left"}
 """A triangle points to where the true mean is, if the measured one is only a bound of it."""
-PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%")
+
+COLORS: tuple[Color, ...] = ("ink", "blue", "red", "quiet")
+MARKERS: tuple[Marker, ...] = ("circle", "square", "diamond", "up", "down", "plus")
+"""Of the variants in turn, so that no two look the same among the first twelve."""
 
 
-@matplotlib.rc_context(STYLE)
-def claim_dots(outcome: OutcomeJson) -> Figure:
+def claim_dots(outcome: OutcomeJson) -> Drawing:
     """Draw an outcome: its comparisons, one panel a quantity, above the value of every run and the tuning.
 
     The variants differ in color and marker, which are the same in both lower panels.
@@ -44,60 +40,56 @@ def claim_dots(outcome: OutcomeJson) -> Figure:
     panels = [list(group) for _, group in groupby(
         outcome["comparisons"], key=lambda comparison: (comparison["quantity"], comparison["unit"]))]
     tuned_by = list(dict.fromkeys(variant["tuned_by"] for variant in outcome["variants"]))
-    heights = [len(panel) * ROW for panel in panels] + [max(1.4, len(outcome["variants"]) * VARIANT_ROW / len(tuned_by))
-                                                        for _ in tuned_by]
-    height = KEY + sum(heights) + GAP * len(heights)
-    figure = Figure(figsize=(WIDTH, height))
-
-    def add_axes(left: float, top: float, width: float, tall: float) -> Axes:
-        return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height))
-
-    top = KEY + 0.4
+    tuning_height = max(100.0, len(outcome["variants"]) * VARIANT_ROW / len(tuned_by))
+    heights = [len(panel) * ROW for panel in panels] + [tuning_height] * len(tuned_by)
+    drawing = Drawing(WIDTH, KEY + sum(heights) + GAP * len(heights), f"Outcome of the claim {outcome['claim']}")
+    _draw_key(drawing, outcome["comparisons"])
+    top = KEY + 29
     for panel, tall in zip(panels, heights, strict=False):
-        _draw_comparisons(add_axes(NAMES, top, WIDTH - NAMES - NUMBERS, tall), panel)
+        _draw_comparisons(drawing, top, tall, panel)
         top += tall + GAP
-    low = heights[len(panels):]
-    _draw_runs(add_axes(NAMES, top, RUNS, sum(low) + GAP * (len(low) - 1)), outcome)
-    left = NAMES + RUNS + 0.75
-    for quantity, tall in zip(tuned_by, low, strict=True):
-        _draw_tuning(add_axes(left, top, WIDTH - left - 0.2, tall), outcome, quantity)  # the last tick's label
-        top += tall + GAP
-    _draw_key(figure, [comparison for panel in panels for comparison in panel])
-    return figure
+    _draw_runs(drawing, top, (tuning_height + GAP) * len(tuned_by) - GAP, outcome)
+    for quantity in tuned_by:
+        _draw_tuning(drawing, top, tuning_height, outcome, quantity)
+        top += tuning_height + GAP
+    return drawing
 
 
-def _draw_comparisons(axes: Axes, comparisons: Sequence[ComparisonJson]) -> None:
+def _draw_comparisons(drawing: Drawing, top: float, height: float, comparisons: Sequence[ComparisonJson]) -> None:
     """One row a comparison: the side that the claim predicts, seeds, mean and intervals, and the published number."""
     unit, quantity = comparisons[0]["unit"], comparisons[0]["quantity"]
     neutral = NO_DIFFERENCE[unit]
-    low, high = _padded(value for comparison in comparisons for value in _values(comparison))
-    axes.set_xlim(low, high)
+    x = _padded(value for comparison in comparisons for value in _values(comparison))
+    numbers = 14 + 1.1 * max(text_width(format_interval(comparison), SMALL) for comparison in comparisons)
+    axes = Axes(drawing, NAMES, top, WIDTH - NAMES - max(144.0, numbers), height, x,
+                Scale(len(comparisons) - 0.5, -0.5))
     for row, comparison in enumerate(comparisons):
-        claimed = (neutral, high) if comparison["sign"] > 0 else (low, neutral)
-        axes.fill_between(claimed, row - 0.5, row + 0.5, color=FAINT, alpha=0.55, linewidth=0)
+        ends = (neutral, x.high) if comparison["sign"] > 0 else (x.low, neutral)
+        (left, above), (right, below) = axes.place(ends[0], row - 0.5), axes.place(ends[1], row + 0.5)
+        axes.rectangle(left, above, right - left, below - above, "faint", 0.55)
+    ticks = linear_ticks(x.low, x.high, 7)
+    axes.x_axis(ticks, [_tick(label, unit) for label in number_labels(ticks)], grid=True)
+    _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
+    axes.title(f"Ratio of {quantity} (below 1: less)" if unit == "times" else
+               f"Relative difference in {quantity} (negative: less)" if unit == "percent" else
+               f"Difference in {quantity}, in points (negative: less)")
+    axes.line([axes.place(neutral, -0.5), axes.place(neutral, len(comparisons) - 0.5)], "ink", 1.2)
+    for row, comparison in enumerate(comparisons):
         _draw_size(axes, row, comparison, comparisons[row - 1] if row else None)
-        axes.plot(comparison["values"], [row + 0.27] * len(comparison["values"]), "o", markersize=4.5,
-                  markerfacecolor="none", markeredgecolor=BLUE, zorder=4)
+        axes.marks(comparison["values"], [row + 0.27] * len(comparison["values"]), "blue", 2.2)
         for low_end, high_end, width in ((comparison["low_all"], comparison["high_all"], 1.2),
                                          (comparison["low"], comparison["high"], 4.0)):
             if low_end is not None and high_end is not None:
-                axes.plot([low_end, high_end], [row, row], color=BLUE, linewidth=width, solid_capstyle="butt", zorder=4)
+                axes.plot([low_end, high_end], [row, row], "blue", width)
         if comparison["mean"] is not None:
-            axes.plot(comparison["mean"], row, BOUND_MARKERS.get(comparison.get("bound"), "o"), markersize=9,
-                      color=BLUE, zorder=5)
-        axes.annotate(comparison["verdict"], (1, row), (8, 2), xycoords=axes.get_yaxis_transform(),
-                      textcoords="offset points", fontweight="bold")
-        axes.annotate(format_interval(comparison), (1, row), (8, -10), xycoords=axes.get_yaxis_transform(),
-                      textcoords="offset points", fontsize=SMALL)
-    axes.axvline(neutral, color=INK, linewidth=1.2)
-    _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
-    axes.set_title(f"Ratio of {quantity} (below 1: less)" if unit == "times" else
-                   f"Relative difference in {quantity} (negative: less)" if unit == "percent" else
-                   f"Difference in {quantity}, in points (negative: less)")
+            axes.marks([comparison["mean"]], [row], "blue", 4.2, BOUND_MARKERS.get(comparison.get("bound"), "circle"),
+                       fill="blue")
+        _, middle = axes.place(neutral, row)
+        axes.text(axes.right + 8, middle - 2, comparison["verdict"], bold=True)
+        axes.text(axes.right + 8, middle + 10, format_interval(comparison), SMALL)
 
 
-def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: ComparisonJson | None) -> None:
+def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, before: ComparisonJson | None) -> None:
     """The published number, or without one the least effect that counts, as a line through the row.
 
     It is labeled unless the row above has the same line.
@@ -106,103 +98,105 @@ def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: Comparis
     size = least if paper is None else paper
     if size is None:
         return
-    axes.plot([size, size], [row - 0.5, row + 0.5], color=RED, linewidth=1.4 if paper is None else 2.2, zorder=3,
-              linestyle=DASHES if paper is None else "-", solid_capstyle="butt")
-    if above is not None and (above["paper"], above["least"]) == (paper, least):
+    x, top = axes.place(size, row - 0.5)
+    _, bottom = axes.place(size, row + 0.5)
+    axes.line([(x, top), (x, bottom)], "red", 1.4 if paper is None else 2.2, dashes=DASHES if paper is None else ())
+    if before is not None and (before["paper"], before["least"]) == (paper, least):
         return
     text = f"least effect {format_number(size, comparison['unit'])}" if paper is None else (
         f"{'paper' if comparison['source'] == THE_PAPER else 'published'} "
         f"{format_published(comparison, short=True)}")
-    low, high = axes.get_xlim()
-    is_left = size < low + 0.6 * (high - low)
-    axes.annotate(text, (size, row - 0.5), (4 if is_left else -4, -9), textcoords="offset points", color=RED,
-                  fontsize=SMALL, ha="left" if is_left else "right")
+    # To the right of the line, unless the text would cross the line of no difference or the right edge.
+    neutral, _ = axes.place(NO_DIFFERENCE[comparison["unit"]], row)
+    width = 4 + 1.1 * text_width(text, SMALL)
+    is_right = x - width < axes.left or not (x < neutral < x + width or x + width > axes.right)
+    axes.text(x + (4 if is_right else -4), top + 10, text, SMALL, "red", anchor="start" if is_right else "end")
 
 
-def _draw_runs(axes: Axes, outcome: OutcomeJson) -> None:
+def _draw_runs(drawing: Drawing, top: float, height: float, outcome: OutcomeJson) -> None:
     """One row a variant: the measured value of each seed, and a line at their mean."""
     variants = outcome["variants"]
+    x = _padded(run["value"] for variant in variants for run in variant["runs"])
+    axes = Axes(drawing, NAMES, top, RUNS, height, x, Scale(len(variants) - 0.5, -0.5))
+    ticks = linear_ticks(x.low, x.high, 5)
+    axes.x_axis(ticks, _value_labels(ticks, outcome, outcome["value_name"]), grid=True)
+    _name_rows(axes, [variant["name"] for variant in variants], 2)
+    axes.title(textwrap.fill(f"Every run: {outcome['value_name']}", 34, max_lines=2))
     for row, variant in enumerate(variants):
         values = [run["value"] for run in variant["runs"] if run["value"] is not None]
         if values:
             mean = sum(values) / len(values)
-            axes.plot([mean, mean], [row - 0.36, row + 0.36], color=_color(row), linewidth=1.8)
-        axes.plot(values, [row] * len(values), _marker(row), markersize=5, markerfacecolor="none",
-                  markeredgecolor=_color(row))
-    axes.set_xlim(*_padded(run["value"] for variant in variants for run in variant["runs"]))
-    _name_rows(axes, [variant["name"] for variant in variants], 2)
-    if outcome["value_name"] in outcome["fractions"]:
-        axes.xaxis.set_major_formatter(PERCENT)
-    axes.set_title(textwrap.fill(f"Every run: {outcome['value_name']}", 34, max_lines=2))
+            axes.line([axes.place(mean, row - 0.36), axes.place(mean, row + 0.36)], _color(row), 1.8)
+        axes.marks(values, [row] * len(values), _color(row), 2.5, _marker(row))
 
 
-def _draw_tuning(axes: Axes, outcome: OutcomeJson, quantity: str) -> None:
+def _draw_tuning(drawing: Drawing, top: float, height: float, outcome: OutcomeJson, quantity: str) -> None:
     """What rates are chosen by, over the learning rate: the mean of the tuning seeds, one curve a variant.
 
     The chosen rate is filled. A cross at the upper edge is a rate at which a run diverged or did not reach the target.
     """
     tuned = {row: variant for row, variant in enumerate(outcome["variants"]) if variant["tuned_by"] == quantity}
-    for row, variant in tuned.items():
-        means = {point["rate"]: _mean(point["errors"]) for point in variant["tuning"]}
-        curve = {rate: mean for rate, mean in sorted(means.items()) if mean is not None}
-        axes.plot(list(curve), list(curve.values()), _marker(row) + "-", color=_color(row), linewidth=1.0, markersize=4,
-                  markerfacecolor=PAPER)
-        if variant["rate"] in curve:
-            axes.plot(variant["rate"], curve[variant["rate"]], _marker(row), color=_color(row), markersize=6.5)
-        failed = [rate for rate, mean in means.items() if mean is None]
-        axes.plot(failed, [0.97] * len(failed), "x", color=_color(row), transform=axes.get_xaxis_transform())
-    axes.set_xscale("log")
-    rates = sorted({point["rate"] for variant in tuned.values() for point in variant["tuning"]})
+    means = {row: {point["rate"]: _mean(point["errors"]) for point in variant["tuning"]}
+             for row, variant in tuned.items()}
+    rates = sorted({rate for tried in means.values() for rate in tried}) or [1.0]
+    y = _padded(mean for tried in means.values() for mean in tried.values())
+    ticks = linear_ticks(y.low, y.high, 5) if any(mean is not None for tried in means.values()
+                                                  for mean in tried.values()) else []
+    left = NAMES + RUNS + 54
+    axes = Axes(drawing, left, top, WIDTH - left - 14, height,
+                Scale(rates[0] / 1.15, rates[-1] * 1.15, logarithmic=True), y)
+    axes.y_axis(ticks, _value_labels(ticks, outcome, quantity))
     shown = rates[:: 1 + (len(rates) - 1) // 4]
-    axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    if quantity in outcome["fractions"]:
-        axes.yaxis.set_major_formatter(PERCENT)
-    axes.tick_params(labelsize=SMALL)
-    axes.set_xlabel("learning rate", fontsize=SMALL)
-    axes.set_title(textwrap.fill(f"Tuning by {quantity}", 34, max_lines=2))
+    axes.x_axis(shown, [f"{rate:g}" for rate in shown], "learning rate")
+    axes.title(textwrap.fill(f"Tuning by {quantity}", 34, max_lines=2))
+    for row, variant in tuned.items():
+        curve = {rate: mean for rate, mean in sorted(means[row].items()) if mean is not None}
+        axes.plot([*curve], [*curve.values()], _color(row), 1.0)
+        axes.marks([*curve], [*curve.values()], _color(row), 2.0, _marker(row), fill="paper")
+        if variant["rate"] in curve:
+            axes.marks([variant["rate"]], [curve[variant["rate"]]], _color(row), 3.0, _marker(row), fill=_color(row))
+        failed = [rate for rate, mean in means[row].items() if mean is None]
+        axes.marks(failed, [y.low + 0.97 * (y.high - y.low)] * len(failed), _color(row), 2.8, "cross")
 
 
-def _draw_key(figure: Figure, comparisons: Sequence[ComparisonJson]) -> None:
+def _draw_key(drawing: Drawing, comparisons: Sequence[ComparisonJson]) -> None:
     """What each symbol means, above all panels."""
-    symbols: list[Line2D | Patch] = [
-        Line2D([], [], color=BLUE, marker="o", markersize=9, linewidth=4.0, label="mean and 95% interval"),
-        Line2D([], [], color=BLUE, marker="o", markersize=4.5, markerfacecolor="none", linestyle="none",
-               label="one seed"),
-        Line2D([], [], color=INK, linewidth=1.2, label="no difference"),
-        Patch(facecolor=FAINT, alpha=0.55, label="side that the claim predicts")]
+    keys = [Key("mean and 95% interval", "blue", 4.0, marker="circle", radius=4.2),
+            Key("one seed", "blue", 0.0, marker="circle", radius=2.2, filled=False),
+            Key("no difference", "ink", 1.2),
+            Key("side that the claim predicts", "faint", 0.0, area=0.55)]
     if len(comparisons) > 1:
-        symbols.append(Line2D([], [], color=BLUE, linewidth=1.2, label="simultaneous 95% interval"))
+        keys.append(Key("simultaneous 95% interval", "blue", 1.2))
     if any(comparison["paper"] is not None for comparison in comparisons):
-        symbols.append(Line2D([], [], color=RED, linewidth=2.2, label="published number"))
+        keys.append(Key("published number", "red", 2.2))
     if any(comparison["paper"] is None for comparison in comparisons):
-        symbols.append(Line2D([], [], color=RED, linewidth=1.4, linestyle=DASHES, label="least effect that counts"))
-    figure.legend(handles=symbols, loc="upper left", bbox_to_anchor=(0, 1), ncols=4, fontsize=SMALL,
-                  labelcolor=INK, borderaxespad=0, columnspacing=1.4)
+        keys.append(Key("least effect that counts", "red", 1.4, DASHES))
+    draw_legend(drawing, keys, 2.0, 0.0, columns=4)
 
 
 def _name_rows(axes: Axes, names: Sequence[str], lines: int) -> None:
     """Name the rows of a panel from top to bottom."""
-    axes.set_yticks(range(len(names)), [textwrap.fill(name, 31, max_lines=lines, placeholder=" …") for name in names],
-                    color=INK, fontsize=SMALL, linespacing=1.05)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x")
+    axes.y_axis(range(len(names)), [textwrap.fill(name, 31, max_lines=lines, placeholder=" …") for name in names],
+                color="ink", grid=False)
 
 
-def _color(row: int) -> str:
-    return (INK, BLUE, RED, QUIET)[row % 4]
+def _color(row: int) -> Color:
+    return COLORS[row % len(COLORS)]
 
 
-def _marker(row: int) -> str:
-    return "osD^vP"[row % 6]
+def _marker(row: int) -> Marker:
+    return MARKERS[row % len(MARKERS)]
 
 
-def _tick(value: float, unit: str) -> str:
-    sign = "%" * (unit == "percent")
-    return (f"{value:+g}".replace("-", "−") if unit != "times" and value else f"{value:g}") + sign
+def _tick(label: str, unit: str) -> str:
+    """The label of a tick, with a sign if it is a difference."""
+    if unit == "times":
+        return label
+    return ("" if label.startswith("−") or not label.strip("0.") else "+") + label + "%" * (unit == "percent")
+
+
+def _value_labels(ticks: Sequence[float], outcome: OutcomeJson, quantity: str) -> list[str]:
+    return percent_labels(ticks) if quantity in outcome["fractions"] else number_labels(ticks)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -218,8 +212,8 @@ def _values(comparison: ComparisonJson) -> list[float | None]:
             size, comparison["mean"], NO_DIFFERENCE[comparison["unit"]]]
 
 
-def _padded(values: Iterable[float | None]) -> tuple[float, float]:
+def _padded(values: Iterable[float | None]) -> Scale:
     """The range of the values that exist, and a margin on both sides."""
     numbers = [value for value in values if value is not None] or [0.0]
     margin = 0.07 * (max(numbers) - min(numbers)) or 0.05 * abs(max(numbers)) or 1.0
-    return min(numbers) - margin, max(numbers) + margin
+    return Scale(min(numbers) - margin, max(numbers) + margin)

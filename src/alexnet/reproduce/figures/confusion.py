@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from alexnet.reproduce.figures.style import BLUE, FAINT, INK, RED, STYLE, truncate
+from alexnet.reproduce.figures.axes import HAIRLINE, SMALL, Axes, Scale, label_room
+from alexnet.reproduce.figures.drawing import Drawing
+from alexnet.reproduce.figures.fonts import text_width
+from alexnet.reproduce.figures.style import truncate
+from alexnet.reproduce.figures.ticks import linear_ticks, percent_labels
 
 
-@matplotlib.rc_context(STYLE)
-def confusion(confusion_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def confusion(confusion_KK: NDArray[np.int64], classes: Sequence[str]) -> Drawing:
     """Draw a confusion matrix: true classes in rows, predicted classes in columns; right is blue, wrong is red.
 
     Args:
@@ -25,48 +22,47 @@ def confusion(confusion_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure
         classes: names of the K classes.
     """
     count = len(classes)
-    side = count * (0.31 if count <= 20 else 0.22)  # inches; with up to 20 classes a number fits in each cell
+    cell = 22.3 if count <= 20 else 15.8  # points; with up to 20 classes a number fits in each cell
     names = [truncate(name, 16) for name in classes]
-    figure = Figure(figsize=(side, side))  # saving crops to what is drawn, labels included
-    axes = figure.add_axes((0, 0, 1, 1))
+    start = 18 + label_room(names)  # of the matrix, from the left and from the top: names and axis labels are there
+    end = start + cell * count
+    width, height = (max(end, start + 1.1 * text_width(label, SMALL)) + 2
+                     for label in ("predicted class", "true class"))
+    drawing = Drawing(width, height, f"Confusion matrix of {count} classes")
+    for number in range(count + 1):
+        place = start + cell * number
+        drawing.line([(start, place), (end, place)], "faint", 0.6)
+        drawing.line([(place, start), (place, end)], "faint", 0.6)
     share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
-    filled = [(true, predicted) for true, predicted in np.ndindex(count, count) if confusion_KK[true, predicted]]
-    axes.add_collection(PatchCollection(
-        [Rectangle((predicted + 0.03, true + 0.03), 0.94, 0.94) for true, predicted in filled], linewidths=0,
-        facecolors=[to_rgba(BLUE if true == predicted else RED, 0.1 + 0.45 * share_KK[true, predicted])
-                    for true, predicted in filled]))
-    if count <= 20:
-        for true, predicted in filled:
-            axes.text(predicted + 0.5, true + 0.52, str(confusion_KK[true, predicted]), ha="center", va="center",
-                      fontsize=8)
-    axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
-    axes.set_xticks(np.arange(count) + 0.5, names, rotation=90)
-    axes.set_yticks(np.arange(count) + 0.5, names)
-    axes.tick_params(length=0, labelsize=9, labelcolor=INK, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.grid(visible=False)
-    axes.hlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
-    axes.vlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
-    axes.spines[:].set_visible(False)
-    axes.set_ylabel("true class", loc="top", labelpad=10)
-    axes.set_xlabel("predicted class", loc="left", labelpad=10)
-    axes.xaxis.set_label_position("top")
-    return figure
+    for true, predicted in np.argwhere(confusion_KK).tolist():
+        x, y = start + cell * predicted, start + cell * true
+        drawing.rectangle(x + 0.03 * cell, y + 0.03 * cell, 0.94 * cell, 0.94 * cell,
+                          "blue" if true == predicted else "red", 0.1 + 0.45 * float(share_KK[true, predicted]))
+        if count <= 20:
+            images = str(confusion_KK[true, predicted])
+            drawing.text(x + cell / 2, y + cell / 2, images, 8 if len(images) < 4 else 6.5, anchor="middle",
+                         vertical="middle")
+    for number, name in enumerate(names):
+        place = start + cell * (number + 0.5)
+        drawing.text(start - 6, place, name, SMALL, anchor="end", vertical="middle")
+        drawing.text(place, start - 6, name, SMALL, vertical="middle", rotated=True)
+    drawing.text(2, start, "true class", SMALL, "quiet", anchor="end", vertical="top", rotated=True)
+    drawing.text(start, 2, "predicted class", SMALL, "quiet", vertical="top")
+    return drawing
 
 
-@matplotlib.rc_context(STYLE)
-def class_errors(names: Sequence[str], errors: Sequence[float], intervals: Sequence[tuple[float, float]]) -> Figure:
+def class_errors(names: Sequence[str], errors: Sequence[float], intervals: Sequence[tuple[float, float]]) -> Drawing:
     """Draw the top-1 error of each class as a dot and its interval as a line, in the order given."""
-    figure = Figure(figsize=(4.6, 0.45 + 0.24 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
-    rows = range(len(names))
-    axes.hlines(rows, [low for low, _ in intervals], [high for _, high in intervals], color=RED, linewidth=1.6,
-                alpha=0.45)
-    axes.plot(errors, rows, "o", color=RED, markersize=4)
-    axes.set_yticks(list(rows), [truncate(name, 22) for name in names])
-    axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
-    axes.set(xlim=(0, None), ylim=(len(names) - 0.4, -0.6))
-    axes.grid(axis="x", color=FAINT)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    return figure
+    width, row, foot = 331.0, 17.3, 24.0  # points
+    labels = [truncate(name, 22) for name in names]
+    drawing = Drawing(width, 4 + row * len(names) + foot, "Top-1 error of each class, with its 95% interval")
+    left = label_room(labels) + 2
+    x = Scale(0.0, 1.05 * max((high for _, high in intervals), default=0.0) or 1.0)
+    axes = Axes(drawing, left, 4, width - left - 14, row * len(names), x, Scale(len(names) - 0.4, -0.6))
+    ticks = linear_ticks(x.low, x.high, 8)
+    axes.x_axis(ticks, percent_labels(ticks), grid=True)
+    axes.y_axis(range(len(names)), labels, color="ink", grid=False, line=False)
+    for number, (error, (low, high)) in enumerate(zip(errors, intervals, strict=True)):
+        axes.line([axes.place(low, number), axes.place(high, number)], "red", 2 * HAIRLINE, opacity=0.45)
+        axes.marks([error], [number], "red", 1.8, fill="red")
+    return drawing

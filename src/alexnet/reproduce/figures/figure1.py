@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import TARGET_ERROR
+from alexnet.reproduce.figures.axes import HAIRLINE, Axes, Key, Scale, draw_legend, label_room, legend_size
+from alexnet.reproduce.figures.drawing import Color, Drawing
 from alexnet.reproduce.figures.learning_curves import DASHED
-from alexnet.reproduce.figures.style import BLUE, INK, PAPER, QUIET, RED, STYLE
+from alexnet.reproduce.figures.ticks import linear_ticks, percent_labels
 from alexnet.training.run_folder import read_config, read_log
 
-LINES = (("-", BLUE), (DASHED, RED), ((0, (1, 1.4)), INK), ((0, (5, 1.4, 1, 1.4)), QUIET))
+LINES: tuple[tuple[tuple[float, ...], Color], ...] = (
+    ((), "blue"), (DASHED, "red"), ((1, 1.4), "ink"), ((5, 1.4, 1, 1.4), "quiet"))
 """Dashes and color of the curves."""
 
 LINE_OF = {"relu": 0, "tanh": 1, "sigmoid": 2}
 """The number in LINES of each activation, as in the paper: ReLU solid, tanh dashed."""
 
 
-def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
+def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Drawing:
     """Draw the training error of runs over epochs: ReLU solid and tanh dashed, as in the paper, sigmoid dotted.
 
     Further runs of the same activation have the lines that no other run has.
@@ -69,32 +69,36 @@ def _training_curve(run: Path) -> list[tuple[float, float]]:
     return [*([(0.0, 1 - 1 / classes)] if classes else []), *sorted(epochs.items())]
 
 
-@matplotlib.rc_context(STYLE)
 def training_error_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]], lines: Sequence[int], target: float = TARGET_ERROR,
-) -> Figure:
+) -> Drawing:
     """Draw named curves of (epoch, error), each by its number in LINES, with a horizontal line at `target`.
 
     A point at epoch 0 is chance level, not a measurement, and is drawn as an open circle.
     """
-    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axhline(target, color=QUIET, linewidth=0.8)
-    for number, (name, points) in zip(lines, curves.items(), strict=True):
-        epochs, errors = zip(*points, strict=True)
-        dashes, color = LINES[number]
-        axes.plot(epochs, errors, label=name, color=color, linestyle=dashes)
-    if chance := sorted({error for points in curves.values() for epoch, error in points if epoch == 0}):
-        axes.plot([0] * len(chance), chance, "o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=QUIET,
-                  clip_on=False, zorder=3, label="chance, before training")
-    axes.text(1.015, target, f"{target:.0%}, where the\npaper compares", transform=axes.get_yaxis_transform(),
-              va="center", color=QUIET, fontsize=8.5)  # to the right of the axes, where it covers no curve
-    axes.set_title("Training error")
-    axes.set_xlabel("epoch")
-    axes.set_ylim(0, None)
-    axes.set_xlim(0, None)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    # Outside the axes, above the words on the target: within them it would cover a curve or the target's line.
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.04), labelcolor=INK, fontsize=9)
-    return figure
+    chance = sorted({error for points in curves.values() for epoch, error in points if epoch == 0})
+    keys = [Key(name, LINES[number][1], dashes=LINES[number][0]) for number, name in zip(lines, curves, strict=True)]
+    if chance:
+        keys.append(Key("chance, before training", "quiet", 0.0, marker="circle", filled=False))
+    x = Scale(0.0, max(epoch for points in curves.values() for epoch, _ in points))
+    errors = [error for points in curves.values() for _, error in points if math.isfinite(error)]
+    y = Scale(0.0, 1.05 * max(target, *errors))
+    ticks = linear_ticks(y.low, y.high)
+    left = label_room(percent_labels(ticks)) + 2
+    right = max(legend_size(keys)[0], 80.0) + 14  # beside the axes: within them the legend would cover curves
+    drawing = Drawing(left + 320 + right, max(245.0, legend_size(keys)[1] + 60),
+                      f"Training error over epochs: {', '.join(curves)}")
+    axes = Axes(drawing, left, 22, 320, 189, x, y)
+    axes.title("Training error")
+    axes.y_axis(ticks, percent_labels(ticks))
+    epochs = linear_ticks(x.low, x.high, 8, whole=True)
+    axes.x_axis(epochs, [f"{epoch:g}" for epoch in epochs], "epoch")
+    axes.plot([x.low, x.high], [target, target], "quiet", HAIRLINE)
+    for key, points in zip(keys, curves.values(), strict=False):
+        axes.plot([epoch for epoch, _ in points], [error for _, error in points], key.color, dashes=key.dashes)
+    axes.marks([0.0] * len(chance), chance, "quiet", 2.7, fill="paper")
+    draw_legend(axes, keys, axes.right + 12, axes.top - 4)
+    # At the target's line, and below the legend of many runs.
+    middle = max(axes.place(0.0, target)[1], axes.top - 4 + legend_size(keys)[1] + 16)
+    axes.text(axes.right + 6, middle, f"{target:.0%}, where the\npaper compares", 8.5, "quiet", vertical="middle")
+    return drawing

@@ -1,8 +1,8 @@
 """Figure 2 of the paper: a diagram of the network, with a box for each tower of each layer, and its kernels.
 
-All numbers come from `explain`. One unit of the drawing is an inch. The height, depth and width of a box follow the
-square root of its rows, columns and number of maps: in proportion, 6 pixels would be invisible beside 224. The paper's
-figure is cut off at the top; this one is whole.
+All numbers come from `explain`. Sizes are in inches, and y is the height above the lowest box. The height, depth and
+width of a box follow the square root of its rows, columns and number of maps: in proportion, 6 pixels would be
+invisible beside 224. The paper's figure is cut off at the top; this one is whole.
 """
 
 from __future__ import annotations
@@ -10,18 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Polygon
-from matplotlib.textpath import TextPath
+from itertools import pairwise
 
 from alexnet.architecture.arithmetic import POOLINGS, Explanation, Layer, explain
 from alexnet.architecture.spec import Arch
-from alexnet.reproduce.figures.style import BLUE, INK, QUIET, RED, STYLE
+from alexnet.reproduce.figures.drawing import Color, Drawing, Point
+from alexnet.reproduce.figures.fonts import text_width
 
 COLUMN_PITCH = 1.42
 """Smallest distance between two layers."""
@@ -35,9 +29,6 @@ LARGEST_HEIGHT, LARGEST_WIDTH, DENSE_WIDTH = 2.0, 0.62, 0.16
 DEPTH_DIRECTION = (0.30, 0.20)
 """How far right and up one inch of depth is drawn."""
 
-Point = tuple[float, float]
-
-
 @dataclass(frozen=True)
 class _Box:
     """The maps of one tower of a layer, or its units; x and y of the lower left front corner."""
@@ -47,7 +38,7 @@ class _Box:
     width: float
     height: float
     depth: float
-    color: str
+    color: Color
 
     @property
     def slant(self) -> Point:
@@ -89,8 +80,7 @@ class _Column:
     """The text under the column."""
 
 
-@matplotlib.rc_context(STYLE)
-def network_diagram(arch: Arch, size: int | None = None) -> Figure:
+def network_diagram(arch: Arch, size: int | None = None) -> Drawing:
     """Draw the network as the paper's Figure 2 draws its own.
 
     Args:
@@ -104,19 +94,45 @@ def network_diagram(arch: Arch, size: int | None = None) -> Figure:
     layout = _Layout(columns)
     text_height = 0.2 * max(len(column.lines) for column in columns) + 0.15
     left, right = -0.25, layout.xs[-1] + max(1.0, _text_width(columns[-1]) + 0.05)
-    figure = Figure(figsize=(right - left, layout.height + text_height))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(left, right), ylim=(-text_height, layout.height))
-    axes.set_axis_off()
-    for number, (column, boxes) in enumerate(zip(columns, layout.boxes, strict=True)):
+    diagram = _Diagram(left, right, layout.height, text_height, arch.name)
+    pairs = [*zip(columns, layout.boxes, strict=True)]
+    for (column, boxes), (following, targets) in pairwise(pairs):
+        if not column.kernel:  # behind the boxes
+            _connect_units(diagram, column, boxes, following, targets)
+    for column, boxes in pairs:
         for box in boxes:
-            _draw_box(axes, box, column.lines[0])
-        if number + 1 < len(columns):
-            _draw_connections(axes, column, boxes, columns[number + 1], layout.boxes[number + 1])
+            for face, opacity in box.faces:
+                diagram.area(face, box.color, opacity, box.color, 0.8, column.lines[0])
+    for (column, boxes), (following, targets) in pairwise(pairs):
+        if column.kernel:
+            _draw_kernels(diagram, column, boxes, following, targets)
+    for number, column in enumerate(columns):
         for line, text in enumerate(column.lines):
-            axes.text(layout.xs[number], -0.12 - 0.2 * line, text, va="top", color=INK if line < 2 else QUIET,
-                      fontproperties=_font(line))
-    return figure
+            x, y = diagram.place((layout.xs[number], -0.12 - 0.2 * line))
+            diagram.drawing.text(x, y, text, _font_size(line), "ink" if line < 2 else "quiet", vertical="top",
+                                 bold=line == 0)
+    return diagram.drawing
+
+
+class _Diagram:
+    """The drawing, and where a point in inches is on it."""
+
+    def __init__(self, left: float, right: float, height: float, text_height: float, name: str) -> None:
+        self.drawing = Drawing(72 * (right - left), 72 * (height + text_height), f"The layers of the network {name}")
+        self._left, self._height = left, height
+
+    def place(self, point: Point) -> Point:
+        """Position on the drawing, in points from its top left corner."""
+        x, y = point
+        return 72 * (x - self._left), 72 * (self._height - y)
+
+    def area(self, corners: Sequence[Point], fill: Color, opacity: float, stroke: Color, width: float,
+             layer: str = "") -> None:
+        self.drawing.area([*map(self.place, corners)], fill, opacity, stroke=stroke, width=width, layer=layer)
+
+    def line(self, start: Point, end: Point, color: Color, width: float, *, dashes: tuple[float, ...] = (),
+             opacity: float = 1.0) -> None:
+        self.drawing.line([self.place(start), self.place(end)], color, width, dashes=dashes, opacity=opacity)
 
 
 class _Layout:
@@ -150,7 +166,7 @@ class _Layout:
     def _box(self, column: _Column, x: float, tower: int) -> _Box:
         count = column.shape[0] / column.towers
         belongs_to_all = column.towers == 1 and (self.towers > 1 or x == 0)
-        color = QUIET if belongs_to_all else (BLUE, RED)[tower % 2]
+        color: Color = "quiet" if belongs_to_all else "blue" if tower % 2 == 0 else "red"
         middle = self.height * (0.5 if column.towers == 1 else 1 - (tower + 0.5) / self.towers)
         if len(column.shape) == 1:
             height = max(0.25, self.box_height * math.sqrt(count / self.most_units))
@@ -161,47 +177,47 @@ class _Layout:
         return _Box(x, middle - height * (1 + DEPTH_DIRECTION[1]) / 2, width, height, height, color)
 
 
-def _font(line: int) -> FontProperties:
-    """Font of a line of text: the first line, the layer's name, is larger and bold."""
-    return FontProperties(size=9 if line == 0 else 8, weight="bold" if line == 0 else "normal")
+def _font_size(line: int) -> float:
+    """Of a line of text, in points: the first line, the layer's name, is larger, and bold."""
+    return 9.0 if line == 0 else 8.0
 
 
 def _text_width(column: _Column) -> float:
-    """Width in inches of the text under a column."""
-    return max(float(TextPath((0, 0), text, prop=_font(line)).get_extents().width) / 72
-               for line, text in enumerate(column.lines))
+    """Width in inches of the text under a column. A reader's font may be a tenth wider than ours."""
+    return 1.1 / 72 * max(text_width(text, _font_size(line), bold=line == 0) for line, text in enumerate(column.lines))
 
 
-def _draw_box(axes: Axes, box: _Box, layer: str) -> None:
-    for face, opacity in box.faces:
-        # `style.svg` turns the gid into data-layer="conv1", by which a page finds the layer under the pointer.
-        axes.add_patch(Polygon(face, facecolor=to_rgba(box.color, opacity), edgecolor=box.color, linewidth=0.8,
-                               zorder=3, gid=f"layer-{layer}"))
+def _fed(
+    column: _Column, tower: int, following: _Column, targets: Sequence[_Box],
+) -> list[_Box]:
+    """The boxes of the next column that a tower of this column feeds."""
+    return [target for number, target in enumerate(targets)
+            if following.connects_towers or column.towers == 1 or len(targets) == 1 or number == tower]
 
 
-def _draw_connections(
-    axes: Axes, column: _Column, sources: Sequence[_Box], following: _Column, targets: Sequence[_Box],
+def _connect_units(
+    diagram: _Diagram, column: _Column, sources: Sequence[_Box], following: _Column, targets: Sequence[_Box],
 ) -> None:
-    """Draw a kernel on each box with lines to the boxes that it feeds, or one line for a fully connected layer."""
+    """Draw a line from each box to each that it feeds: a fully connected layer has no kernel."""
     for tower, source in enumerate(sources):
-        fed = [target for number, target in enumerate(targets)
-               if following.connects_towers or len(sources) == 1 or len(targets) == 1 or number == tower]
-        if not column.kernel:
-            start = source.on_right_face(0.5, 0.5)
-            for target in fed:
-                axes.plot(*zip(start, (target.x, target.y + target.height / 2), strict=True), color=QUIET,
-                          linewidth=0.8, zorder=2)
-            continue
+        for target in _fed(column, tower, following, targets):
+            diagram.line(source.on_right_face(0.5, 0.5), (target.x, target.y + target.height / 2), "quiet", 0.8)
+
+
+def _draw_kernels(
+    diagram: _Diagram, column: _Column, sources: Sequence[_Box], following: _Column, targets: Sequence[_Box],
+) -> None:
+    """Draw a kernel on each box, with lines from its corners to the boxes that it feeds."""
+    for tower, source in enumerate(sources):
         # The square root, as for the boxes.
         share = min(1.0, max(math.sqrt(column.kernel / column.shape[-1]), SMALLEST_KERNEL / source.height))
         low, front = max(0.0, 0.85 - share), max(0.0, 0.8 - share)
         corners = [source.on_right_face(up, back) for up, back in (
             (low, front), (low, front + share), (low + share, front + share), (low + share, front))]
-        axes.add_patch(Polygon(corners, facecolor=to_rgba(source.color, 0.45), edgecolor=INK, linewidth=0.9, zorder=4))
-        for target in fed:
+        diagram.area(corners, source.color, 0.45, "ink", 0.9)
+        for target in _fed(column, tower, following, targets):
             for corner in corners:
-                axes.plot(*zip(corner, target.line_end, strict=True), color=INK, linewidth=0.5,
-                          linestyle=(0, (3, 1.5)), alpha=0.55, zorder=5)
+                diagram.line(corner, target.line_end, "ink", 0.5, dashes=(3, 1.5), opacity=0.55)
 
 
 def _columns(explanation: Explanation) -> list[_Column]:

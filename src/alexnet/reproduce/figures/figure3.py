@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError
 from alexnet.models import checkpoint as ckpt
-from alexnet.reproduce.figures.style import STYLE
+from alexnet.reproduce.figures.axes import SMALL
+from alexnet.reproduce.figures.drawing import Drawing
 
 Weights = NDArray[np.floating[Any]]
 
@@ -27,22 +27,23 @@ RANDOM_SMOOTHNESS = 0.15
 """`smoothness` below which kernels count as random; 16 random kernels of 3x3 reach 0.13 by chance."""
 
 
-@matplotlib.rc_context(STYLE)
-def figure3(saved: ckpt.Checkpoint) -> Figure:
+def figure3(saved: ckpt.Checkpoint) -> Drawing:
     """Draw conv1's kernels, tower 1 above tower 2, each tower titled with its colorfulness."""
     weight_OIHW, towers = conv1_in_rgb(saved), conv1_towers(saved.arch)
+    width, margin, room = 400.0, 3.0, 20.0  # points: the kernels, the space around them, the title above a tower
     sheets = [kernel_sheet(tower_OIHW, scale=1) for tower_OIHW in np.split(weight_OIHW, towers)]
-    width = 5.6  # inches
     heights = [width * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
-    figure = Figure(figsize=(width, sum(heights) + 0.32 * towers), layout="constrained")
-    rows = np.atleast_1d(figure.subplots(towers, 1, gridspec_kw={"height_ratios": heights}))
-    for number, (axes, sheet, share) in enumerate(zip(rows, sheets, colorfulness(weight_OIHW, towers), strict=True)):
-        axes.imshow(sheet, interpolation="nearest")
-        axes.set_axis_off()
-        title = f"Tower {number + 1}" if towers > 1 else f"{len(weight_OIHW)} kernels"
-        axes.set_title(f"{title}: {share:.0%} color (random weights: {RANDOM_COLOR:.0%})", fontsize=9,
-                       fontweight="normal")
-    return figure
+    drawing = Drawing(width + 2 * margin, sum(heights) + room * towers + margin + 6 * (towers - 1),
+                      f"The {len(weight_OIHW)} kernels of conv1")
+    top = 0.0
+    for number, (sheet, height, share) in enumerate(zip(sheets, heights, colorfulness(weight_OIHW, towers),
+                                                        strict=True), 1):
+        title = f"Tower {number}" if towers > 1 else f"{len(weight_OIHW)} kernels"
+        drawing.text(margin, top + 5, f"{title}: {share:.0%} color (random weights: {RANDOM_COLOR:.0%})", SMALL,
+                     vertical="top")
+        drawing.picture(sheet, margin, top + room, width, height, Image.Resampling.NEAREST)
+        top += room + height + 6
+    return drawing
 
 
 def conv1_in_rgb(saved: ckpt.Checkpoint) -> NDArray[np.float32]:

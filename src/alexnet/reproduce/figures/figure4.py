@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alexnet.data.class_names import printable
@@ -18,6 +16,7 @@ from alexnet.inference.neighbors import Neighbor, Query, find_neighbors, split_f
 from alexnet.inference.predictor import Model, model_from_checkpoint
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
+from alexnet.reproduce.figures.drawing import Drawing
 from alexnet.reproduce.figures.image_grids import (
     NeighborRow,
     PredictionTile,
@@ -28,8 +27,7 @@ from alexnet.reproduce.figures.image_grids import (
     neighbor_grid_size,
     prediction_grid_size,
 )
-from alexnet.reproduce.figures.sheet import Sheet
-from alexnet.reproduce.figures.style import STYLE, equal_decimals
+from alexnet.reproduce.figures.style import equal_decimals
 
 NEIGHBORS = 6
 """Nearest training images in a row, as in the paper."""
@@ -40,7 +38,7 @@ QUERIES = 5
 
 def figure4(
     saved: ckpt.Checkpoint, packed: PackedDataset, on_progress: Callable[[int, int], object] | None = None,
-) -> Figure:
+) -> Drawing:
     """Draw eight validation images with their likeliest classes, and the nearest training images of five of them.
 
     The images are evenly spaced in the validation split, not selected.
@@ -48,12 +46,12 @@ def figure4(
     Raises:
         UserError: the data has no images that the network was not trained on.
     """
-    predictions = predict_validation(saved, packed, EXAMPLES)
+    model = model_from_checkpoint(saved)
+    predictions = predict_validation(saved, packed, EXAMPLES, model=(model.network, model.preprocess))
     if predictions is None:
         raise UserError("the data has no images that the network was not trained on", "give data with a val/ folder")
     tiles = prediction_tiles(predictions, predictions.examples)
     queries = tiles[:QUERIES]
-    model = model_from_checkpoint(saved)
     nearest = training_features(model, packed, on_progress=on_progress).nearest(
         model, [tile.pixels_HWC for tile in queries], packed.classes)
     rows = neighbor_rows([tile.pixels_HWC for tile in queries], [tile.truth for tile in queries], nearest,
@@ -61,15 +59,15 @@ def figure4(
     return _side_by_side(tiles, rows)
 
 
-@matplotlib.rc_context(STYLE)
-def _side_by_side(tiles: Sequence[PredictionTile], rows: Sequence[NeighborRow]) -> Figure:
+def _side_by_side(tiles: Sequence[PredictionTile], rows: Sequence[NeighborRow]) -> Drawing:
     """`prediction_grid` on the left, `neighbor_grid` on the right, both of the same height."""
     left, right = prediction_grid_size(tiles), neighbor_grid_size(rows)
     scale = left[1] / right[1]
-    sheet = Sheet(left[0] + 0.3 + scale * right[0], left[1])
-    draw_prediction_grid(sheet, tiles)
-    draw_neighbor_grid(sheet, rows, left[0] + 0.3, scale)
-    return sheet.figure()
+    drawing = Drawing(left[0] + 22 + scale * right[0], left[1],
+                      f"{len(tiles)} images with their likeliest classes, and the training images nearest to them")
+    draw_prediction_grid(drawing, tiles)
+    draw_neighbor_grid(drawing, rows, left[0] + 22, scale)
+    return drawing
 
 
 def prediction_tiles(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[PredictionTile]:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import matplotlib
-from matplotlib.figure import Figure
+import math
 
-from alexnet.reproduce.figures.style import BLUE, FAINT, INK, RED, STYLE
+from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
+from alexnet.reproduce.figures.drawing import Drawing
+from alexnet.reproduce.figures.ticks import linear_ticks, log_ticks, number_labels
 from alexnet.training.lr_find import RateSweep
 
 
-@matplotlib.rc_context(STYLE)
-def rate_sweep(sweep: RateSweep) -> Figure:
+def rate_sweep(sweep: RateSweep) -> Drawing:
     """Draw the loss of each batch and its moving average over a logarithmic axis of learning rates."""
-    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(sweep.rates, sweep.losses, color=FAINT, linewidth=1.0, label="batch")
-    axes.plot(sweep.rates, sweep.smoothed, color=BLUE, label="moving average")
+    width, height = 432.0, 230.0  # points
+    drawing = Drawing(width, height, "Loss over the learning rate" + (
+        f", with the suggestion {sweep.suggestion:.2g}" if sweep.suggestion is not None else ""))
+    finite = [loss for loss in sweep.smoothed if math.isfinite(loss)] or [1.0]
+    low, start = min(finite), finite[0]
+    margin = max(0.1 * start, start - low) or 1.0
+    y = Scale(max(0.0, low - margin), start + margin)  # the loss after the divergence is of no interest
+    ticks = linear_ticks(y.low, y.high)
+    room = label_room(number_labels(ticks)) + 2
+    axes = Axes(drawing, room, 22, width - room - 14, height - 22 - 34,
+                Scale(min(sweep.rates) / 1.2, max(sweep.rates) * 1.2, logarithmic=True), y)
+    axes.title("Loss (nats)")
+    axes.y_axis(ticks, number_labels(ticks))
+    rates = log_ticks(axes.x.low, axes.x.high)
+    axes.x_axis(rates, [f"{rate:g}" for rate in rates], "learning rate")
+    axes.plot(sweep.rates, sweep.losses, "faint", 1.0)
+    axes.plot(sweep.rates, sweep.smoothed, "blue")
+    keys = [Key("batch", "faint", 1.0), Key("moving average", "blue")]
     if sweep.suggestion is not None:
-        axes.axvline(sweep.suggestion, color=RED, linewidth=1.2, label=f"suggestion: {sweep.suggestion:.2g}")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    low, start = min(sweep.smoothed), max(sweep.smoothed[:1])
-    margin = max(0.1 * start, start - low)
-    axes.set_ylim(max(0.0, low - margin), start + margin)  # the loss after the divergence is of no interest
-    axes.set_title("Loss (nats)")
-    axes.set_xlabel("learning rate")
-    axes.legend(loc="best", labelcolor=INK)
-    return figure
+        axes.plot([sweep.suggestion] * 2, [y.low, y.high], "red", 1.2)
+        keys.append(Key(f"suggestion: {sweep.suggestion:.2g}", "red", 1.2))
+    axes.legend(keys)
+    return drawing

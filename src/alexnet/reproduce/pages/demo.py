@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.html_page import render_page, write_page
-from alexnet._runtime.image_encoding import jpeg_uri, thumbnail
+from alexnet._runtime.image_encoding import image_file, jpeg_uri, smaller
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
-from alexnet.inference.classifier import SURE_FROM, probability_text
+from alexnet.inference.classifier import probability_text
+from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.metrics import Errors
-from alexnet.interpret.heat_map import css_gradient
+from alexnet.interpret.heat_map import css_gradient, heat_over_photo
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto
-from alexnet.reproduce.figures.attribution_maps import heat_overlay
 from alexnet.reproduce.figures.figure3 import (
     RANDOM_SMOOTHNESS,
     colorfulness,
@@ -28,11 +28,11 @@ from alexnet.reproduce.figures.figure3 import (
     smoothness,
 )
 from alexnet.reproduce.figures.learning_curves import learning_curves
-from alexnet.reproduce.figures.style import png, svg
+from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.report.network_sections import conv1_sheet
 from alexnet.training.events import EpochEvent
 
-PHOTO_SIDE = 320
+PHOTO_SIDE = 600
 """Pixels of a photograph's longer side on the page."""
 
 PAGE = "demo.html"
@@ -49,7 +49,7 @@ class ShownPhoto:
     image: str
     """A data: URI."""
     heat: str | None
-    """A data: URI: Grad-CAM over the network's input; None without captum."""
+    """A data: URI: Grad-CAM over the photograph; None without captum."""
     likeliest: str
     answer: str
     ranked: Sequence[tuple[str, float, bool]]
@@ -108,7 +108,7 @@ def trained_part(saved: Checkpoint, epochs: Sequence[EpochEvent], errors: Mappin
         f"{saved.arch.classes} images, from random weights: which image does a patch come from? Its top-1 error on "
         f"{measured.images:,} patches that it was not trained on is {measured.top1_error:.1%} with {views} view{more}; "
         f"guessing errs in {chance:.1%}.")
-    return Trained(sentence, len(epochs), Markup(svg(learning_curves(epochs, ["loss", "error"]), "demo")),
+    return Trained(sentence, len(epochs), Markup(svg(learning_curves(epochs, ["loss", "error"]))),
                    _kernels(saved), f"Its conv1 kernels after {len(epochs)} epochs. {kernel_text(conv1_in_rgb(saved))}")
 
 
@@ -135,14 +135,14 @@ def kernel_text(weight_OIHW: NDArray[np.float32]) -> str:
 
 
 def _shown(named: NamedPhoto, classes: int) -> ShownPhoto:
-    cam_HW = named.grad_cam_HW
+    photo_HWC, cam_HW = smaller(named.pixels_HWC, PHOTO_SIDE), named.grad_cam_HW
     return ShownPhoto(
-        named.photo.title, thumbnail(named.pixels_HWC, PHOTO_SIDE),
-        None if cam_HW is None else jpeg_uri(heat_overlay(named.view_HWC, cam_HW, PHOTO_SIDE)),
+        named.photo.title, jpeg_uri(photo_HWC),
+        None if cam_HW is None else jpeg_uri(heat_over_photo(photo_HWC, cam_HW, named.seen)),
         named.ranked[0].name, named.answer,
         [(guess.name, guess.probability, guess.name in named.known) for guess in named.ranked],
         named.verdict(classes))
 
 
 def _kernels(saved: Checkpoint) -> str:
-    return data_uri(png(conv1_sheet(saved)), "png")
+    return data_uri(image_file(conv1_sheet(saved), "PNG"), "png")

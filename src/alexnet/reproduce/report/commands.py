@@ -39,6 +39,7 @@ def training_command(config: Config) -> str | None:
     epochs = settings.pop("recipe.epochs", None)
     words = ["torchrun", "--nproc-per-node", str(config["processes"]), "-m"] if config.get("processes", 1) > 1 else []
     words += ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
+    words += ["--group", config["data"]["group"]] if "group" in config["data"] else []
     words += ["--epochs", str(epochs)] if epochs else []
     words += ["--init", config["init"]] if "init" in config else []
     words += ["--seed", str(config.get("seed", 0))]
@@ -99,11 +100,12 @@ def next_commands(config: Config, run: str) -> list[tuple[str, str]]:
         run: its folder.
     """
     _, data, labels = _arguments(config)
+    group = ["--group", config["data"]["group"]] if "group" in config["data"] else []
     return [(purpose, printable(shlex.join(["alexnet", *line]))) for purpose, line in (
         ("Classify new images", ["predict", run, "IMAGES"]),
         ("Classify images in the browser", ["serve", run]),
         ("See every mistake", ["evaluate", run, data, *labels, "--html", "mistakes.html"]),
-        ("Find wrong labels and copies", ["check", data, *labels, "--run", run, "--html", "check.html"]))]
+        ("Find wrong labels and copies", ["check", data, *labels, *group, "--run", run, "--html", "check.html"]))]
 
 
 def _arguments(config: Config) -> tuple[str, str, list[str]]:

@@ -17,7 +17,7 @@ from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
-from alexnet.reproduce.figures.style import svg
+from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.report.run_data import RunData, searched_images
 
 MATRIX_CLASSES = 40
@@ -171,7 +171,7 @@ def mistakes(run: RunData) -> Mistakes | None:
         return None
     classes, has_matrix = class_errors_of(predictions), len(predictions.classes) <= MATRIX_CLASSES
     shown = classes if has_matrix else classes[:WORST_CLASSES]
-    matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes), "confusion")) if has_matrix else None
+    matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes))) if has_matrix else None
     return Mistakes(
         len(predictions.indices_M), len(predictions.split), predictions.selection, len(predictions.mistakes), matrix,
         shown, len(classes) - len(shown), max((each.error for each in classes[len(shown):]), default=0.0),

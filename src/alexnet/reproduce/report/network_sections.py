@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from alexnet._runtime.image_encoding import image_file
 from alexnet._runtime.page_style import data_uri
 from alexnet.architecture.arithmetic import Layer, explain
 from alexnet.models import checkpoint as ckpt
@@ -22,7 +23,7 @@ from alexnet.reproduce.figures.figure3 import (
     kernel_sheet,
     smoothness,
 )
-from alexnet.reproduce.figures.style import png, svg
+from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.report.run_data import RunData
 
 
@@ -48,7 +49,8 @@ def kernels(run: RunData) -> Kernels:
     arch = run.checkpoint.arch
     towers, weight_OIHW = conv1_towers(arch), conv1_in_rgb(run.checkpoint)
     smooth = smoothness(weight_OIHW)
-    return Kernels(data_uri(png(conv1_sheet(run.checkpoint)), "png"), arch.conv[0].width, arch.conv[0].kernel, towers,
+    sheet = data_uri(image_file(conv1_sheet(run.checkpoint), "PNG"), "png")
+    return Kernels(sheet, arch.conv[0].width, arch.conv[0].kernel, towers,
                    colorfulness(weight_OIHW, towers), RANDOM_COLOR, smooth, smooth < RANDOM_SMOOTHNESS)
 
 
@@ -76,13 +78,13 @@ class Architecture:
 def architecture(run: RunData) -> Architecture:
     """The network's diagram and its table of layers."""
     explanation = explain(run.checkpoint.arch)
-    diagram = svg(network_diagram(run.checkpoint.arch), "architecture")
+    diagram = svg(network_diagram(run.checkpoint.arch))
     drawn = [layer for layer in explanation.layers if f'data-layer="{layer.name}"' in diagram]
     # Make the first part of each layer reachable by keyboard, with a text for screen readers.
     for layer in drawn:
         text = escape(f"{layer.name}: {'×'.join(map(str, layer.output_shape))}. {typeset(layer.worked)}")
-        diagram = diagram.replace(f'<g data-layer="{layer.name}"', f'<g tabindex="0" role="img" aria-label="{text}" '
-                                  f'data-layer="{layer.name}"', 1)
+        part = f' data-layer="{layer.name}"'
+        diagram = diagram.replace(part, f' tabindex="0" role="img" aria-label="{text}"{part}', 1)
     return Architecture(explanation.layers, Markup(diagram), drawn, explanation.parameters, explanation.size,
                         explanation.multiply_adds)
 

@@ -122,6 +122,7 @@ def _environment(run: RunData) -> dict[str, object]:
         if init else None,
         "class weights": _class_weights(run), "transform": config.get("transform"),
         "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
+        "groups": f"{data['group']}: each in training or in validation" if "group" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }
     return {key: value for key, value in environment.items() if value not in (None, "")}

@@ -183,7 +183,11 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     name = next((name for name in (*evaluated, "best") if (run / name / ckpt.HEAD).is_file()), "last")
     checkpoint = ckpt.load(run / name)
     found = RunData(run, read_config(run), events, checkpoint, name, None, calibrations=_calibrations(run))
-    if packed is None or not (predictions := predict_validation(checkpoint, packed)):
+    if packed is None:
+        return found
+    model = model_from_checkpoint(checkpoint)
+    predictions = predict_validation(checkpoint, packed, model=(model.network, model.preprocess))
+    if not predictions:
         return found
     is_own = is_own_data(packed, found.config)
     found = replace(
@@ -192,7 +196,6 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     if "train" not in packed.splits:
         return found
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
-    model = model_from_checkpoint(checkpoint)
     trained = training_features(model, packed, searched_images(checkpoint.arch))
     found = replace(found, nearest=trained.nearest(model, list(queries), packed.classes), training=trained.split)
     if not is_own:

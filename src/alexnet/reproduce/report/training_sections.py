@@ -12,7 +12,7 @@ from alexnet.errors import Finding
 from alexnet.inference.validation import printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
-from alexnet.reproduce.figures.style import svg
+from alexnet.reproduce.figures.svg import svg
 from alexnet.reproduce.report.run_data import RunData, finding_of
 from alexnet.training.events import EpochEvent
 
@@ -69,7 +69,7 @@ def curves(run: RunData) -> Curves:
         values = (f"training {ends(panel.training)}, validation {ends(panel.validation)}" if panel.validation
                   else ends(panel.training))
         return CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
-                          Markup(svg(learning_curves(epochs, [name]), name)))
+                          Markup(svg(learning_curves(epochs, [name]))))
 
     return Curves(
         None if run.is_head else draw("error"), [] if run.is_head else [draw("loss"), draw("learning_rate")],

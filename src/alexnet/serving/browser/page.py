@@ -23,7 +23,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.data import images
 from alexnet.data.sources.embedded import IMAGES, PHOTOGRAPHS
 from alexnet.errors import UserError, require
-from alexnet.inference.classifier import SURE_FROM
+from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import license_note

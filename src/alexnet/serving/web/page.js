@@ -8,6 +8,7 @@ let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionS
 let limits = { body_bytes: Infinity, images: 64 };
 let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
 let classCount = 0; // of the network
+let sureFrom = 0.5; // probability of the likeliest class, below which the network is not sure
 let prefix = ""; // of the paths of the chosen model, where the server has several
 let images = []; // the images of the result: {name, file, url, trueClass, classes, sure, error}
 let current = null; // the one that is shown
@@ -208,7 +209,9 @@ function showPrediction(image) {
   element("cam-text").textContent = "";
   element("top-class").textContent = notSure(image) + image.classes[0].name;
   element("not-sure").hidden = image.sure !== false;
-  element("not-sure").textContent = "Below 50%, the likeliest class is wrong more often than right. The network knows "
+  element("not-sure").textContent = (sureFrom === 0.5
+    ? "Below 50%, the likeliest class is wrong more often than right. The network knows "
+    : `The likeliest class is below ${+(100 * sureFrom).toFixed(2)}%, the threshold of this server. The network knows `)
     + `${classCount.toLocaleString("en")} classes, and names one of them for any image.`;
   element("top-probability").textContent = percent(image.classes[0].probability);
   element("classes").replaceChildren(...image.classes.map(({ name, probability }) => {
@@ -289,6 +292,7 @@ async function start() {
   limits = model.limits;
   crop = model.input.crop;
   classCount = model.classes.length;
+  sureFrom = model.sure_from ?? 0.5;
   element("known-count").textContent = `The ${classCount.toLocaleString("en")} classes that it knows`;
   element("known-classes").textContent = model.classes.join(", ");
   zoom = model.input.side / crop;

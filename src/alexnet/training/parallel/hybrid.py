@@ -42,7 +42,7 @@ class Hybrid(Strategy):
         super().start_micro_batch(batch_images, step, number, count)
         # The classifier, where dropout is, sees the images of all processes, one process's after another's.
         parts = micro_batch_parts(batch_images, self.processes.size, number, count)
-        self.batch.rows = np.concatenate([rows_of(rank, parts) for rank in range(len(parts))])
+        self.batch.begin(step, np.concatenate([rows_of(rank, parts) for rank in range(len(parts))]), self.device)
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager[object]:
         return gradient_sync(self.module.trunk, enabled) if isinstance(self.module, _HybridModule) else super(

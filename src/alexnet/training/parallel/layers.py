@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alexnet._runtime import kernels
-from alexnet._runtime.philox import Draw, keep_mask
+from alexnet._runtime.devices import to_device
+from alexnet._runtime.philox import Draw, counter_words, keep_mask
 from alexnet.training.parallel.collectives import AllReduceSum
 from alexnet.training.parallel.process_group import ProcessGroup
 
@@ -29,6 +30,13 @@ class BatchSlice:
     """Positions in the global batch of the images that dropout sees."""
     seed: int = 0
     """Of the run, by which dropout draws."""
+    counter: Tensor | None = None
+    """`counter_words` of seed, step and rows, on the device. A CUDA graph reads them there when it is replayed."""
+
+    def begin(self, step: int, rows_N: NDArray[np.int64], device: torch.device) -> None:
+        """Begin a micro-batch."""
+        self.step, self.rows = step, rows_N
+        self.counter = to_device(counter_words(self.seed, step, rows_N), device)
 
 
 class CounterDropout(nn.Dropout):
@@ -53,27 +61,31 @@ class CounterDropout(nn.Dropout):
             return own_ND
         draw = Draw(self.p, self.batch.seed, self.batch.step, self.layer)
         assert len(self.batch.rows) == len(own_ND), "the strategy has not been told of this micro-batch"
-        return _Dropout.apply(own_ND, self.batch.rows, draw, self.first_unit)
+        return _Dropout.apply(own_ND, self.batch.rows, draw, self.first_unit, self.batch.counter)
 
 
 class _Dropout(torch.autograd.Function):
     """The same operation forward and backward."""
 
     @staticmethod
-    def forward(ctx: Any, own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
-        ctx.arguments = rows_N, draw, first_unit
+    def forward(
+        ctx: Any, own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int, counter: Tensor | None,
+    ) -> Tensor:
+        ctx.arguments = rows_N, draw, first_unit, counter
         return dropped(own_ND, *ctx.arguments)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None, None, None]:
-        return dropped(gradient_ND, *ctx.arguments), None, None, None
+    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return dropped(gradient_ND, *ctx.arguments), None, None, None, None
 
 
-def dropped(own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
+def dropped(
+    own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int, counter: Tensor | None = None,
+) -> Tensor:
     """`kernels.dropout`, or the same without a kernel."""
     if kernels.supports_dropout(own_ND):
-        return kernels.dropout(own_ND, rows_N, draw, first_unit)
+        return kernels.dropout(own_ND, rows_N, draw, first_unit, counter)
     keep_ND = torch.from_numpy(keep_mask(rows_N, range(first_unit, first_unit + own_ND.shape[1]), draw))
     wide = torch.promote_types(own_ND.dtype, torch.float32)
     return (own_ND.to(wide) * (keep_ND.to(own_ND.device, wide) * draw.scale)).to(own_ND.dtype)

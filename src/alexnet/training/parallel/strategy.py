@@ -89,9 +89,8 @@ class Strategy(ABC):
         """Tell the layers which images of the global batch come next: micro-batch `number` of `count`."""
         rank, size = self.batch_part
         parts = micro_batch_parts(batch_images, size, number, count)
-        self.batch.step = step
         self.batch.images_per_process = tuple(map(len, parts))
-        self.batch.rows = rows_of(rank, parts)
+        self.batch.begin(step, rows_of(rank, parts), self.device)
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager[object]:
         """Sum gradients over processes in the backward pass inside this context, or, if not enabled, only here."""

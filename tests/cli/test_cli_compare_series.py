@@ -1,0 +1,123 @@
+"""`alexnet compare RUNS --with RUNS`: two series of seeds, paired where they can be, and refused where they cannot."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from scipy import stats
+
+from command_line import SMALL, alexnet
+
+
+@pytest.fixture(scope="module")
+def series(class_folders, tmp_path_factory):
+    """Two folders that `train --seeds 3` wrote: at the recipe's learning rate, and at a tiny one."""
+    folder = tmp_path_factory.mktemp("series")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        for name, options in (("a", ()), ("b", ("--lr", 0.0001))):
+            assert alexnet("train", class_folders, *SMALL, "--epochs", 2, *options, "--seeds", 3,
+                           "--out", folder / name) == 0
+    return folder
+
+
+def errors_of(found):
+    """Top-1 errors by series, in the order of the runs."""
+    errors = [each["top1_error"] for each in found["runs"]]
+    return errors[:3], errors[3:]
+
+
+def test_series_of_the_same_seeds_are_paired_and_tested_as_scipy_does(series, class_folders, capsys):
+    a, b = series / "a", series / "b"
+    assert alexnet("compare", *(a / f"seed-{seed}" for seed in (0, 1, 2)), "--with",
+                   *(b / f"seed-{seed}" for seed in (2, 0, 1)), class_folders, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["seed"] for each in found["runs"]] == [0, 1, 2, 2, 0, 1]
+    first, (two, zero, one) = errors_of(found)
+    expected = stats.ttest_rel(first, [zero, one, two])
+    low, high = expected.confidence_interval(0.95)
+    test = found["test"]
+    assert (test["method"], test["unpaired_because"]) == ("paired t test", None)
+    assert test["p_value"] == pytest.approx(expected.pvalue)
+    assert test["interval"] == pytest.approx([low, high])
+    assert test["difference"] == pytest.approx(sum(first) / 3 - (two + zero + one) / 3)
+    assert test["difference"] < 0  # hardly anything is learned at the tiny rate
+    assert found["measured"]["images"] == 44
+    assert found["series"][0]["top1_error"] == pytest.approx(sum(first) / 3)
+    assert found["series"][0]["top1_deviation"] == pytest.approx(stats.tstd(first))
+    settings = {row["name"]: row["values"] for row in found["settings"]}
+    assert settings["recipe.learning_rate"][1] == 0.0001
+    assert not {"seed", "step"} & {*settings}
+
+
+def test_a_folder_of_train_seeds_stands_for_its_runs_and_the_text_says_how_it_tested(series, capsys):
+    assert alexnet("compare", series / "a", "--with", series / "b") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "A is better than B, by" in printed or "A has" in printed
+    assert "paired t test: p = " in printed
+    assert "The runs are paired by seed (3 pairs): same seed, same validation images." in printed
+    assert "usually finds only differences of" in printed or "train more seeds" in printed
+    assert "standard deviation" in printed
+    assert "measured: all 44 images" in printed
+
+
+def test_series_of_other_seeds_are_tested_unpaired_and_said_to_be(series, class_folders, capsys):
+    a, b = series / "a", series / "b"
+    assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", b, class_folders, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    errors = [each["top1_error"] for each in found["runs"]]
+    expected = stats.ttest_ind(errors[:2], errors[2:], equal_var=False)
+    assert found["test"]["method"] == "Welch's t test"
+    assert found["test"]["unpaired_because"] == "the seeds differ: 0, 1 and 0, 1, 2"
+    assert found["test"]["p_value"] == pytest.approx(expected.pvalue)
+    assert found["test"]["seeds"] == [2, 3]
+
+
+def test_one_seed_each_falls_back_to_the_test_over_images_and_says_so(series, class_folders, capsys):
+    assert alexnet("compare", series / "a/seed-0", "--with", series / "b/seed-0", class_folders) == 0
+    printed = capsys.readouterr()
+    assert "one run in each series, so there is no spread over seeds" in printed.err
+    assert "McNemar's exact test" in " ".join(printed.out.split())
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (("a/seed-0", "--with", "b"), "one series has 1 run and the other 3: one run has no spread over seeds"),
+    (("--with", "b"), "compare --with takes runs before --with and after it"),
+    (("a/seed-0", "b/seed-0", "--with", "a/seed-1", "b/seed-1"),
+     "the runs of one series differ in recipe.learning_rate"),
+    (("a/seed-0", "a/seed-0/best", "--with", "b"), "are the same checkpoint"),
+    (("a/seed-0", "copy", "--with", "b"), "hold the same weights, so they are no two runs"),
+    (("a", "nothing", "--with", "b", "none"), "are no runs, and compare takes one data set")])
+def test_series_that_would_mislead_are_refused(series, words, problem, capsys, monkeypatch):
+    monkeypatch.chdir(series)
+    shutil.copytree("a/seed-0", "copy", dirs_exist_ok=True)
+    assert alexnet("compare", *words) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_images_that_chose_the_best_epoch_of_one_series_only_are_refused(series, class_folders, tmp_path, capsys):
+    """The second series is trained on the same training images and validated on the half of the validation images."""
+    shutil.copytree(class_folders, tmp_path / "half")
+    for kind in (tmp_path / "half" / "val").iterdir():
+        for number, path in enumerate(sorted(kind.iterdir())):
+            if number % 2:
+                path.unlink()
+    assert alexnet("train", tmp_path / "half", *SMALL, "--epochs", 2, "--seeds", 2, "--out", tmp_path / "c") == 0
+    capsys.readouterr()
+    a = series / "a"
+    assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", tmp_path / "c", class_folders) == 2
+    assert "44 of the measured images chose the best epoch of" in capsys.readouterr().err
+    # A pair of runs is compared, with a note.
+    assert alexnet("compare", a / "seed-0", tmp_path / "c/seed-0", class_folders) == 0
+    assert "which favors the former" in capsys.readouterr().err
+    # On images that chose nothing, the series are compared, and not as pairs.
+    shutil.copytree(class_folders / "val", tmp_path / "data/test")
+    shutil.copytree(class_folders / "val", tmp_path / "data/val")
+    shutil.copytree(class_folders / "train", tmp_path / "data/train")
+    for path in (tmp_path / "data/test").rglob("*.*"):
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", tmp_path / "c", tmp_path / "data", "--split",
+                   "test", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "were validated on different images in training" in found["test"]["unpaired_because"]

@@ -1,0 +1,65 @@
+"""`--group` on the command line: check, pack and train draw the same groups, and a run records them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.data.packed import open_packed
+from command_line import SMALL, alexnet
+from sample_images import draw
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BURST = "{animal}_{n}.png"
+HELD_OUT = ("there is no validation split: 8 of 60 images are held out for validation, in whole groups (--group "
+            "{animal}_{n}.png): between 12.5% of ash and 15.0% of birch")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """40 images of 8 ashes, of which a tenth is 4, and 20 of 7 birches, three of each but the last."""
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("groups") / "photos"
+    for label, (name, count, size) in enumerate((("ash", 40, 5), ("birch", 20, 3))):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            path = root / name / f"{name}{number // size}_{number}.png"
+            Image.fromarray(draw(rng, label)).save(path)
+    return root
+
+
+def test_check_and_pack_say_what_is_held_out(photos, tmp_path, capsys):
+    assert alexnet("check", photos, "--quick", "--group", BURST) == 0
+    assert HELD_OUT in " ".join(capsys.readouterr().out.split())
+    assert alexnet("pack", photos, tmp_path / "packed", "--side", 32, "--group", BURST) == 0
+    printed = capsys.readouterr()
+    assert f"note: {HELD_OUT}\n" in printed.err
+    assert "note: --group {animal}_{n}.png: 15 groups of 2 to 5 images (median 5)\n" in printed.err
+    assert "52 train, 8 val" in printed.out
+    assert alexnet("check", tmp_path / "packed", "--json") == 0
+    assert HELD_OUT in json.loads(capsys.readouterr().out)["notes"]
+
+
+def test_a_pattern_that_matches_nothing_ends_with_a_sentence_and_writes_nothing(photos, tmp_path, capsys):
+    assert alexnet("train", photos, *SMALL, "--out", tmp_path / "run", "--group", "{animal}-{n}.png") == 2
+    assert "matches none of the 60 images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert alexnet("train", photos, *SMALL, "--epochs", 1, "--out", run, "--group", BURST) == 0
+    assert f"note: {HELD_OUT}\n" in capsys.readouterr().err
+    data = json.loads((run / "config.json").read_text())["data"]
+    assert data["group"] == open_packed(data["packed"]).manifest.grouped_by == BURST
+    assert data["images"] == {"train": 52, "val": 8}
+    assert HELD_OUT in json.loads((run / "log.jsonl").read_text().splitlines()[0])["notes"]
+    page = (run / "report.html").read_text()
+    assert HELD_OUT in page
+    assert f"alexnet check {photos} --group &#39;{BURST}&#39; --run" in page
+    assert alexnet("evaluate", run, photos, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["photographs"] == 8
+    assert alexnet("train", photos, "--resume", "--epochs", 2, "--out", run) == 0  # with the groups of the run
+    assert "resuming after 1 of 2 epochs" in capsys.readouterr().err

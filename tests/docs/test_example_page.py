@@ -1,0 +1,55 @@
+"""docs/train/example.md shows what the commands print: each line has the form of what they print on other photos."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+
+from command_line import alexnet
+from rehearsal import ROOT, Rehearsal, blocks, set_option
+
+PAGE = ROOT / "docs" / "train" / "example.md"
+CLASSES = r"\b(church|parachute|springer|ash|birch|cedar|date palm)\b"
+
+
+def form(text):
+    """A line without what depends on the photos: numbers, names of classes and files, bars, the number of blanks."""
+    text = re.sub(r"(PHOTOS|/[^\s:,]+/(PHOTOS|bursts))(/[^\s,]+)?", "DATA", text)
+    text = re.sub(CLASSES, "CLASS", text).replace("█", "")
+    text = re.sub(r"\d[\d.,]*(e-\d+)?", "#", text)
+    text = re.sub(r"(One thing needs|# things need) attention.*?:", "ATTENTION:", text)
+    return " ".join(re.sub(r"[%()-]", " ", text).split())
+
+
+def test_the_form_keeps_words_and_drops_numbers_and_names():
+    assert form("  church   36    4") == form("  ash  1,030 12") == "CLASS # #"
+    assert form("PHOTOS/church/ch0_0.jpg,1,church,0.97,no") == form("PHOTOS/ash/ash0_1.jpg,1,ash,0.5,no")
+    assert form("top-1 error 3%") != form("top-5 loss 3%")
+
+
+@pytest.mark.slow
+@pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
+@pytest.mark.usefixtures("one_thread")
+def test_what_the_page_shows_is_what_the_commands_print(class_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Rehearsal(tmp_path, class_folders, tmp_path).bursts(tmp_path / "PHOTOS")
+    shutil.copy(next(iter(sorted((tmp_path / "PHOTOS" / "ash").iterdir()))), tmp_path / "photo.jpg")
+    printed, shown = "", 0
+    for block in blocks(PAGE):
+        if block.language == "sh":
+            for line in block.lines:
+                words = shlex.split(line)[1:]
+                if words[0] == "train":  # of two epochs the better one is chosen
+                    set_option(words, "--epochs", "2")
+                assert alexnet(*words) == 0
+            captured = capsys.readouterr()
+            printed = form(f"{captured.out}\n{captured.err}".replace("\n", " "))
+        else:
+            for line in block.text.splitlines():
+                if line != "..." and not line.startswith("     -> start"):
+                    for clause in line.split("; "):  # other photos may have more to say in between
+                        assert form(clause) in printed, line
+                    shown += 1
+    assert shown > 25

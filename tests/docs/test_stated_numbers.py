@@ -1,0 +1,63 @@
+"""Numbers that pages state and that follow from others: effects in percent, pairs of images, errors of the 2012 log."""
+
+from pathlib import Path
+
+from docsite.preset_tables import published_errors
+
+from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.tables import REPORTED
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def page(name):
+    return " ".join((DOCS / name).read_text(encoding="utf-8").split())
+
+
+def test_the_base_of_relative_effects_is_said_to_be_an_assumption_and_what_another_would_give():
+    errors = {(row.images, row.views): row.top1_error for row in REPORTED if row.system == "1 CNN"}
+    text = page("measure/claims.md")
+    assert f"{100 * 1.7 / (errors['ILSVRC-2012 val', 10] + 1.7):.1f}% of that. The base is our assumption" in text
+    other = errors["ILSVRC-2010 test", 10]
+    assert (f"From {other}%, its error on ILSVRC-2010 with ten views, 1.7 points would be "
+            f"{100 * 1.7 / (other + 1.7):.1f}%") in text
+
+
+def test_the_numbers_of_batch_normalization_have_a_source_on_every_page():
+    """batchnorm.md of ducha-aiki/caffenet-benchmark: accuracies 0.471, 0.493 and 0.478 with scale and bias."""
+    claim = next(claim for claim in CLAIMS.values() if claim.name == "batch-norm")
+    for text in (claim.statement, page("results.md")):
+        assert ("in D. Mishkin's caffenet-benchmark (ImageNet at 128 pixels, one run each) by "
+                f"{100 * (0.493 - 0.471):.1f} points after the ReLU and {100 * (0.478 - 0.471):.1f} before it") in text
+
+
+def test_the_images_of_imagenette_are_counted_alike():
+    text = page("data.md")
+    images = 9_469 + 3_925  # imagenette/train and imagenette/val
+    assert f"Imagenette ({images * (images - 1) / 2e6:.1f} million pairs)" in text
+    assert f"{images + 30:,} images (Imagenette's {images:,} and 30 copies of some of them)" in text
+
+
+def test_the_ledger_has_the_errors_of_the_2012_log():
+    text = page("paper.md")
+    for each in published_errors():
+        if each["network"] in ("code2012", "code2010"):
+            assert f"{each['top1_error']:.2f}% and {each['top5_error']:.2f}%" in text
+    assert "| test of the code |" in text
+    assert "test that checks it" not in text
+
+
+def test_the_ledger_has_the_claims_of_sections_4_to_6():
+    """Abstract, §4.1, §4.2, §5 and §6: 15.3% against 26.2%, 67.4% and 40.9% against 78.1% and 60.9%."""
+    text = page("paper.md")
+    for number in ("15.3%; the second had 26.2%", "67.4% and 40.9%; the best published before 78.1% and 60.9%",
+                   "36.7% top-1, 15.4% top-5, and 15.3% on the test set"):
+        assert number in text
+    for claim in CLAIMS.values():
+        assert claim.section == "after the paper" or f"`{claim.name}`" in text, claim.name
+
+
+def test_the_times_of_the_gpu_queue_are_called_guesses():
+    text = page("gpu-queue.md")
+    assert "| question | command | time (a guess) |" in text
+    assert "**The times are guesses**" in text

@@ -1,0 +1,41 @@
+"""A client with many images: another client's image waits for at most eight of them, and is in the next batch."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from alexnet.serving.admission import AdmissionControl
+from alexnet.serving.batching import DynamicBatcher
+
+
+def test_an_image_waits_for_eight_images_of_another_client():
+    batches, steps = list[list[int]](), threading.Semaphore(0)
+
+    def forward(network, pixels_NHWC, views):
+        assert steps.acquire(timeout=30)
+        batches.append([int(pixels_HWC[0, 0, 0]) for pixels_HWC in pixels_NHWC])
+        return [None] * len(pixels_NHWC)
+
+    async def run():
+        batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_delay=0)
+        network = SimpleNamespace(name="network")
+        async with batcher.running():
+            images = [np.full((1, 1, 3), value, np.uint8) for value in range(64)]
+            many = asyncio.create_task(batcher.submit("a", network, images))
+            await asyncio.sleep(0.05)
+            other = asyncio.create_task(batcher.submit("b", network, [np.full((1, 1, 3), 100, np.uint8)]))
+            await asyncio.sleep(0.05)
+            steps.release(2)
+            await other
+            before = [*batches]
+            steps.release(100)
+            await many
+        return before
+
+    first, second = asyncio.run(run())
+    assert len(first) == len(second) == 8
+    assert 100 not in first
+    assert 100 in second
+    assert sorted(value for batch in batches for value in batch) == [*range(64), 100]
