@@ -5,9 +5,13 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from alexnet.inference.predictor import load
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
+from alexnet.serving.served_model import ServedModel
+from alexnet.serving.service import Service
 
 
 def test_an_image_waits_for_eight_images_of_another_client():
@@ -39,3 +43,10 @@ def test_an_image_waits_for_eight_images_of_another_client():
     assert 100 not in first
     assert 100 in second
     assert sorted(value for batch in batches for value in batch) == [*range(64), 100]
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 8), ("meta", 32)])
+def test_only_a_cpu_has_small_batches(device, most):
+    model = load("tiny-imagenet-200")
+    model.preprocess.to(device)
+    assert Service([ServedModel(model)]).batcher.max_batch == most

@@ -21,7 +21,7 @@ STAGES = {"queue": "in which its images waited for a thread or a batch",
           "network": "of the batches, or of the explanation, with its images"}
 """The stages of a request with images: name -> meaning."""
 
-BATCH_SIZES = (1, 2, 4, 8)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:

@@ -16,7 +16,7 @@ from alexnet._runtime.cpu_threads import usable_cores
 from alexnet._runtime.notes import say, unless_closed
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
-from alexnet.serving.batching import DynamicBatcher
+from alexnet.serving.batching import CPU_BATCH, GPU_BATCH, DynamicBatcher
 from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits
 from alexnet.serving.metrics import Metrics
@@ -67,7 +67,9 @@ class Service:
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
-        self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe)
+        on_gpu = any(served.model.preprocess.mean_HWC.device.type != "cpu" for served in self.initial)
+        self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe,
+                                      max_batch=GPU_BATCH if on_gpu else CPU_BATCH)
         self.reloader = Reloader(self.models, self.metrics.count_reload, self.say)
 
     @property
