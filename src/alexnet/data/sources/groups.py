@@ -113,7 +113,11 @@ def _folder_below(name: str, class_folder: str) -> str:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    """The expression of a pattern, whose fields other than {n} and {any} name the group, or of a regular expression."""
+    """The expression of a pattern, whose fields other than {n} and {any} name the group, or of a regular expression.
+
+    A pattern with a slash matches the end of a path, and a field lies within one folder: the same patient in train/mel
+    and val/nevus is one group by {patient}/{n}.jpg.
+    """
     if "(?P<" in pattern:
         return compile_simple(pattern, "group", {})
     fields = [field for field in re.findall(r"\{(\w+)\}", pattern) if field not in WILDCARDS]
@@ -123,7 +127,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
     require(not twice, f"the group pattern {pattern!r} has {{{''.join(twice[:1])}}} twice")
     bad = [field for field in fields if not field.isidentifier()]
     require(not bad, f"the group pattern {pattern!r} has {{{''.join(bad[:1])}}}, which is no name", "use letters")
-    return compile_simple(pattern, "group", {field: f"(?P<{field}>.+?)" for field in fields})
+    expression = compile_simple(pattern, "group", {field: f"(?P<{field}>[^/]+?)" for field in fields})
+    return re.compile(f"(?:.*/)?{expression.pattern}", expression.flags)
 
 
 def _match(expression: re.Pattern[str], name: str, is_path: bool) -> str:

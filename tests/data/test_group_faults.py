@@ -1,0 +1,35 @@
+"""--group where it was wrong once: patterns of paths, spellings of names, data of which no group can be held out."""
+
+import pytest
+
+from alexnet.data.sources.detect import open_dataset
+from image_files import names, plant
+
+PATIENTS = [f"p{number:02}" for number in range(6)]
+
+
+def patients(dataset, split: str) -> set[str]:
+    return {name.split("/")[-2] for name in names(dataset, split)}
+
+
+# --- Patterns with a slash ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["{patient}/{n}.jpg", "{any}/{patient}/{n}.jpg"])
+def test_a_patient_with_photos_in_two_classes_is_one_group_by_a_pattern_of_the_path(tmp_path, pattern):
+    plant(tmp_path, *(f"{name}/{patient}/{number}.jpg" for name in ("mel", "nevus") for patient in PATIENTS
+                      for number in range(3)))
+    dataset = open_dataset(tmp_path, group=pattern, labels="folders", held_out=0.3)
+    assert set(dataset.grouping.groups.values()) == set(PATIENTS)
+    assert patients(dataset, "val")
+    assert not patients(dataset, "train") & patients(dataset, "val")
+
+
+def test_a_patient_in_train_and_val_of_the_data_is_one_group_by_a_pattern_of_the_path(tmp_path):
+    plant(tmp_path, *(f"{split}/{name}/p01/{split}{number}.jpg" for split in ("train", "val")
+                      for name in ("mel", "nevus") for number in range(3)),
+          *(f"train/mel/p02/x{number}.jpg" for number in range(3)))
+    dataset = open_dataset(tmp_path, group="{patient}/{any}{n}.jpg", labels="folders")
+    assert set(dataset.grouping.groups.values()) == {"p01", "p02"}
+    both = open_dataset(tmp_path, group="{class}/{patient}/{any}.jpg", labels="folders")
+    assert set(both.grouping.groups.values()) == {"mel\0p01", "mel\0p02", "nevus\0p01"}
