@@ -3,6 +3,7 @@
 import pytest
 
 from alexnet.data.sources.detect import open_dataset
+from alexnet.errors import UserError
 from image_files import names, plant
 
 PATIENTS = [f"p{number:02}" for number in range(6)]
@@ -33,3 +34,20 @@ def test_a_patient_in_train_and_val_of_the_data_is_one_group_by_a_pattern_of_the
     assert set(dataset.grouping.groups.values()) == {"p01", "p02"}
     both = open_dataset(tmp_path, group="{class}/{patient}/{any}.jpg", labels="folders")
     assert set(both.grouping.groups.values()) == {"mel\0p01", "mel\0p02", "nevus\0p01"}
+
+
+# --- Groups that are the classes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["{animal}_{n}.jpg", "labels.csv"])
+def test_groups_of_which_none_can_be_held_out_are_refused_with_the_remedy(tmp_path, group):
+    """A class needs a group to train on. A table of labels is no table of groups, though it can be read as one."""
+    files = [f"{name}/{name}_{number}.jpg" for name in ("fox", "owl") for number in range(8)]
+    plant(tmp_path / "photos", *files)
+    (tmp_path / "photos" / "labels.csv").write_text(
+        "\n".join(["file,label", *(f"{file},{file.split('/')[0]}" for file in files)]))
+    with pytest.raises(UserError, match=r"leaves nothing to hold out for validation: each of its 2 groups has all "
+                                        r"images of a class; give smaller groups, .* or put images of other groups "
+                                        r"into a folder val/"):
+        open_dataset(tmp_path / "photos", group=group, labels="folders")
+    assert set(open_dataset(tmp_path / "photos", group=group, labels="folders", held_out=0).splits) == {"train"}

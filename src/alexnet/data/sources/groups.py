@@ -43,7 +43,7 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
         source: the folder of the data, in which a table may lie.
 
     Raises:
-        UserError: no image has a group, or there is one group only.
+        UserError: no image has a group, there is one group only, or none can be held out.
     """
     images = [image for split in dataset.splits.values() for image in split]
     grouping, notes = find_groups(dataset, images, group, source)
@@ -66,6 +66,10 @@ def _hold_out(dataset: Dataset, grouping: Grouping, held_out: float, seed: int) 
     (train,) = dataset.splits.values()
     groups = [grouping.name_of(image.name) for image in train]
     held = hold_out_groups(groups, [image.label for image in train], held_out, seed)
+    require(bool(held), f"--group {grouping.by} leaves nothing to hold out for validation: each of its "
+            f"{len(set(groups)):,} groups has all images of a class",
+            f"give smaller groups, so that a class has two or more, or put images of other groups into a folder val/; "
+            f"{_FORMS}")
     is_held = [group in held for group in groups]
     splits = {"train": [image for image, is_val in zip(train, is_held, strict=True) if not is_val],
               "val": [image for image, is_val in zip(train, is_held, strict=True) if is_val]}
