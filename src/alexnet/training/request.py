@@ -22,7 +22,7 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
-from alexnet.data.packed import PackedDataset, is_packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ from alexnet.models.transfer import require_transferable
 from alexnet.training import preflight
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
-from alexnet.training.run_folder import logged_to, read_config
+from alexnet.training.run_folder import group_of, logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
 from alexnet.training.step_graph import check_recordable
@@ -108,9 +108,7 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 def group_by(request: TrainRequest, resumed: bool) -> str | None:
     """The value of --group: that of the request, else of the run that is resumed; packed data have their own."""
-    if request.group or not resumed or request.is_streamed or is_packed(request.data):
-        return request.group
-    return read_config(request.out)["data"].get("group")
+    return request.group or (group_of(read_config(request.out), request.data) if resumed else None)
 
 
 def require_outside(out: Path, data: str) -> None:
