@@ -1,10 +1,12 @@
 """--group where it was wrong once: patterns of paths, spellings of names, data of which no group can be held out."""
 
+import unicodedata
+
 import pytest
 
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError
-from image_files import names, plant
+from image_files import names, plant, said
 
 PATIENTS = [f"p{number:02}" for number in range(6)]
 
@@ -51,3 +53,42 @@ def test_groups_of_which_none_can_be_held_out_are_refused_with_the_remedy(tmp_pa
                                         r"into a folder val/"):
         open_dataset(tmp_path / "photos", group=group, labels="folders")
     assert set(open_dataset(tmp_path / "photos", group=group, labels="folders", held_out=0).splits) == {"train"}
+
+
+# --- Spellings ----------------------------------------------------------------------------------------------------
+
+
+def test_the_class_folder_is_found_however_a_file_system_composes_its_accents(tmp_path):
+    """macOS decomposes the accents of file names (NFD); the names of classes are composed (NFC)."""
+    for form in ("NFC", "NFD"):
+        plant(tmp_path / form, *(unicodedata.normalize(form, f"{name}/{site}/{number}.jpg")
+                                 for name in ("bär", "löwe") for site in ("Höhle", "Wald", "Moor") for number in range(3)))
+        dataset = open_dataset(tmp_path / form, group="folder")
+        assert set(dataset.grouping.groups.values()) == {"höhle", "wald", "moor"}
+
+
+@pytest.mark.parametrize(("group", "files", "note"), [
+    ("folder", ("fox/Site1/0.jpg", "fox/Site2/1.jpg", "owl/site1/2.jpg", "owl/site2/3.jpg"),
+     "2 groups differ from another only in spelling (upper and lower case, or Unicode) and are one group with it, such "
+     "as 'site1' and 'Site1'"),
+    ("{animal}_{n}.jpg", ("fox/Rex_1.jpg", "fox/rex_2.jpg", "owl/Ben_1.jpg", "owl/Zoe_2.jpg"),
+     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with it, such "
+     "as 'rex' and 'Rex'"),
+    ("who.csv", ("fox/0.jpg", "fox/1.jpg", "owl/2.jpg", "owl/3.jpg"),
+     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with it, such "
+     "as 'ANNA' and 'Anna'")])
+def test_groups_that_differ_in_case_only_are_one_and_that_is_said(tmp_path, group, files, note):
+    plant(tmp_path, *files)
+    who = zip(files, ("Anna", "ANNA", "Ben", "Zoe"), strict=True)
+    (tmp_path / "who.csv").write_text("\n".join(["file,group", *map(",".join, who)]))
+    dataset = open_dataset(tmp_path, group=group, labels="folders", held_out=0)
+    assert set(dataset.grouping.groups.values()) == {
+        "folder": {"site1", "site2"}, "who.csv": {"anna", "ben", "zoe"}}.get(group, {"rex", "ben", "zoe"})
+    assert note in said(dataset)
+
+
+def test_a_pattern_matches_names_however_their_accents_are_composed(tmp_path):
+    plant(tmp_path, *(unicodedata.normalize("NFD", f"{name}/für_{animal}_{number}.jpg")
+                      for name in ("fox", "owl") for animal in "ab" for number in range(3)))
+    dataset = open_dataset(tmp_path, group="für_{animal}_{n}.jpg", held_out=0, labels="folders")
+    assert set(dataset.grouping.groups.values()) == {"a", "b"}

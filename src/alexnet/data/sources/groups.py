@@ -7,8 +7,9 @@ A group is stated by a pattern of the file names (`{animal}_{n}.jpg`), by the fo
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
@@ -88,7 +89,7 @@ def find_groups(
         remedy = f"put the images of each group into a folder of their own in the class folder, or {_FORMS}"
         problem = f"--group folder: no image of {dataset.source} lies in a folder below its class folder"
     elif "{" in group or "(?P<" in group:
-        expression = _compile(group)
+        expression = _compile(unicodedata.normalize("NFC", group))
         found = {image.name: _match(expression, image.name, "/" in group) for image in images}
         remedy = f"compare it with their names; {_FORMS}"
         problem = (f"the pattern of --group {group!r} matches none of the {len(images):,} images of {dataset.source}, "
@@ -96,9 +97,25 @@ def find_groups(
     else:
         found, notes = _read_table(_open_table(group, source), [image.name for image in images])
         remedy, problem = _FORMS, f"the table of --group {group} gives no image of {dataset.source} a group"
-    groups = {name: key for name, key in found.items() if key}
+    groups = {name: _key(given) for name, given in found.items() if given}
     require(bool(groups), problem, remedy)
-    return Grouping(group, groups), notes
+    return Grouping(group, groups), [*notes, *_note_spellings(found.values())]
+
+
+def _key(name: str) -> str:
+    """Equal for names of a group that differ in upper and lower case, or in how a file system composes accents."""
+    return unicodedata.normalize("NFC", name.strip().casefold())
+
+
+def _note_spellings(names: Iterable[str]) -> list[str]:
+    first = dict[str, str]()
+    others = {name: first[_key(name)] for name in names if name and first.setdefault(_key(name), name) != name}
+    if not others:
+        return []
+    name, same = (each.replace("\0", " ") for each in next(iter(others.items())))
+    return [f"{len(others):,} group{'s' * (len(others) != 1)} differ{'s' * (len(others) == 1)} from another only in "
+            f"spelling (upper and lower case, or Unicode) and {'is' if len(others) == 1 else 'are'} one group with it, "
+            f"such as {name!r} and {same!r}"]
 
 
 def _folder_below(name: str, class_folder: str) -> str:
@@ -107,9 +124,9 @@ def _folder_below(name: str, class_folder: str) -> str:
     Folders of the same name in two classes are one group: one site, or one patient.
     """
     parts = name.split("/")[:-1]
-    folded = [part.strip().casefold() for part in parts]
-    if class_folder.casefold() in folded:
-        parts = parts[folded.index(class_folder.casefold()) + 1 :]
+    keys = [_key(part) for part in parts]
+    if _key(class_folder) in keys:
+        parts = parts[keys.index(_key(class_folder)) + 1 :]
     return "/".join(parts)
 
 
@@ -137,6 +154,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _match(expression: re.Pattern[str], name: str, is_path: bool) -> str:
     """The values of the pattern's fields; "" if the name does not match."""
+    name = unicodedata.normalize("NFC", name)
     match = expression.match(name if is_path else name.rpartition("/")[2])
     return "\0".join(value or "" for value in match.groupdict().values()).strip("\0") if match else ""
 
@@ -169,6 +187,6 @@ def _read_table(table: Table, images: Sequence[str]) -> tuple[dict[str, str], li
                 "give paths relative to the data")
         absent += [] if found else [cell or "a row without a name"]
         for image in found:
-            require(groups.setdefault(image, group) == group,
+            require(_key(groups.setdefault(image, group)) == _key(group),
                     f"{table.name} has {cell} in two groups, {groups[image]!r} and {group!r}", "leave one row out")
     return groups, left_out(absent, "row", f"of {table.name} without an image in the data")
