@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -304,6 +305,10 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                   "the views are not those of another number of processes" if group.size > 1 else ""))
     elif request.like and (before := read_config(request.like).get("transform")):
         yield f"note: {request.like} was trained with the transform {before}, which is not taken: give it as transform="
+    if request.like and not spec.data.manifest.grouped_by and (
+            grouped := group_of(read_config(request.like), request.data)):
+        yield (f"note: {request.like} was trained with --group {shlex.quote(grouped)}, which is not taken: add it if "
+               "the images of these data belong together in the same way")
     if group.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         command = spec.about.get("command", "alexnet train ...")
         yield (f"note: this host has {count} GPUs and one of them trains; all of them: torchrun --standalone "
