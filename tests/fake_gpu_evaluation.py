@@ -53,6 +53,7 @@ def found(packed: PackedDataset, folder: Path) -> dict[str, Any]:
                     lambda module, inputs, output: results["logits"].append(str(output.dtype)))
             with Waits():
                 trainer.validate()
+        results["tf32"] = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
         results["saved"] = queued_save(trainer, folder)
     results["read_after"] = results["read_after"][:BATCHES]
     return results

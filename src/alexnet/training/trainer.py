@@ -170,7 +170,10 @@ class Trainer:
         return errors
 
     def validate(self) -> Errors:
-        """The errors on the validation images, of the weights or of their average."""
+        """The errors on the validation images, of the weights or of their average.
+
+        In fp32 in any run: logits in bf16 often tie, and a tie with the true class counts as an error.
+        """
         with self.average.swapped() if self.average else nullcontext():
             if self.spec.recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
@@ -179,8 +182,8 @@ class Trainer:
             large = self.device.type == "cuda" and not self.spec.micro_batch  # micro-batches: memory is short
             return evaluate(
                 [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                batch_size=CUDA_BATCH_SIZE if large else BATCH_SIZE, autocast=self.precision.evaluation_autocast,
-                on_progress=self._validating, share=self.strategy.batch_part,
+                batch_size=CUDA_BATCH_SIZE if large else BATCH_SIZE, on_progress=self._validating,
+                share=self.strategy.batch_part,
                 collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
                     batches if self.strategy.reports else [Errors()] * len(batches)))
 
