@@ -29,7 +29,7 @@ ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
 
 BATCH_SIZE, CUDA_BATCH_SIZE = 128, 512
-"""Views in a forward pass, on a CPU and on CUDA, where small batches leave most of the device idle."""
+"""Views in a forward pass, and the most in validation on CUDA, where small batches leave most of the device idle."""
 
 QUEUED_BATCHES = 4
 """Evaluated batches on CUDA whose counts have not been read yet: enough work, and a bound on the memory of batches."""
