@@ -64,6 +64,8 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)["photographs"] == 8
     assert alexnet("train", photos, "--resume", "--epochs", 2, "--out", run) == 0  # with the groups of the run
     assert "resuming after 1 of 2 epochs" in capsys.readouterr().err
+    assert alexnet("check", photos, "--group", BURST, "--run", run, "--json") == 0
+    assert "fitted to it, or to another image of its group" in json.loads(capsys.readouterr().out)["suspects_method"]
     like = ("--like", run, "--epochs", 1, "--workers", 0)
     not_taken = f"note: {run} was trained with --group '{BURST}', which is not taken: add it"
     assert alexnet("train", photos, *like, "--out", tmp_path / "like") == 0

@@ -2,10 +2,14 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
 
+from alexnet.data.folds import copies_and_groups
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError
+from alexnet.inference.calibration import fitting_half
+from alexnet.inference.label_check import out_of_fold_logits
 from image_files import names, plant, said
 
 PATIENTS = [f"p{number:02}" for number in range(6)]
@@ -61,8 +65,9 @@ def test_groups_of_which_none_can_be_held_out_are_refused_with_the_remedy(tmp_pa
 def test_the_class_folder_is_found_however_a_file_system_composes_its_accents(tmp_path):
     """macOS decomposes the accents of file names (NFD); the names of classes are composed (NFC)."""
     for form in ("NFC", "NFD"):
-        plant(tmp_path / form, *(unicodedata.normalize(form, f"{name}/{site}/{number}.jpg")
-                                 for name in ("bär", "löwe") for site in ("Höhle", "Wald", "Moor") for number in range(3)))
+        files = [f"{name}/{site}/{number}.jpg" for name in ("bär", "löwe") for site in ("Höhle", "Wald", "Moor")
+                 for number in range(3)]
+        plant(tmp_path / form, *(unicodedata.normalize(form, file) for file in files))
         dataset = open_dataset(tmp_path / form, group="folder")
         assert set(dataset.grouping.groups.values()) == {"höhle", "wald", "moor"}
 
@@ -92,3 +97,41 @@ def test_a_pattern_matches_names_however_their_accents_are_composed(tmp_path):
                       for name in ("fox", "owl") for animal in "ab" for number in range(3)))
     dataset = open_dataset(tmp_path, group="für_{animal}_{n}.jpg", held_out=0, labels="folders")
     assert set(dataset.grouping.groups.values()) == {"a", "b"}
+
+
+# --- Classifiers that are fitted to other images ------------------------------------------------------------------
+
+
+def random_numbers(images: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 2**63, images, np.uint64)
+
+
+def test_siblings_of_a_burst_do_not_vouch_for_each_others_labels():
+    """Bursts of 5 images with features of their own and random labels: only a sibling can tell an image's label."""
+    rng = np.random.default_rng(0)
+    features_BD, labels_B = rng.normal(0, 1, (80, 100)), np.arange(80) % 2
+    features_ND = np.repeat(features_BD, 5, 0).astype(np.float32) + rng.normal(0, 0.05, (400, 100)).astype(np.float32)
+    labels_N, groups_N = np.repeat(labels_B, 5), np.repeat(random_numbers(80, 1), 5)
+    right = {name: (out_of_fold_logits(features_ND, labels_N, random_numbers(400, 2), 2, given).argmax(1)
+                    == labels_N).mean() for name, given in (("alone", None), ("groups", groups_N))}
+    assert right["alone"] > 0.9
+    assert right["groups"] < 0.65
+
+
+def test_a_class_that_is_one_group_is_judged_by_classifiers_that_know_it():
+    rng = np.random.default_rng(0)
+    labels_N = np.repeat([0, 1, 2], 40)
+    features_ND = (np.eye(3)[labels_N] + rng.normal(0, 0.1, (120, 3))).astype(np.float32)
+    groups_N = np.concatenate([np.repeat(random_numbers(16, 3), 5), np.full(40, 7, np.uint64)])
+    logits_NK = out_of_fold_logits(features_ND, labels_N, random_numbers(120, 4), 3, groups_N)
+    assert (logits_NK.argmax(1) == labels_N).all()
+
+
+def test_no_group_fits_a_temperature_and_measures_it():
+    groups_N = np.repeat(random_numbers(20, 5), 10)
+    content_N = random_numbers(200, 6)
+    content_N[0] = content_N[199]  # copies in two groups join these
+    fits_N = fitting_half(copies_and_groups(content_N, groups_N))
+    assert 80 <= fits_N.sum() <= 120
+    assert all(len(set(fits_N[groups_N == group].tolist())) == 1 for group in set(groups_N.tolist()))
+    assert fits_N[0] == fits_N[199]

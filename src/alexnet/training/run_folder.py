@@ -257,7 +257,7 @@ def read_config(run: Path) -> Config:
 
 
 def group_of(config: Config, data: str | Path) -> str | None:
-    """The --group with which the data of a run is opened again: none for packed and streamed data, which have their own.
+    """The --group with which a run's data is opened again; None for packed and streamed data, which have their own.
 
     Args:
         config: of the run.
