@@ -72,6 +72,8 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     assert not_taken in capsys.readouterr().err
     assert alexnet("train", photos, *like, "--group", BURST, "--out", tmp_path / "grouped") == 0
     assert "not taken" not in capsys.readouterr().err
+    assert alexnet("figure", 4, run, photos, "--out", tmp_path / "figure4.png") == 0  # no neighbor is a held-out image
+    assert "52 are train, 8 val" in capsys.readouterr().err
     moved = tmp_path / "moved"
     photos.rename(moved)
     try:

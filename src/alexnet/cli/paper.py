@@ -29,6 +29,7 @@ from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
+    from alexnet.models.checkpoint import Checkpoint
     from alexnet.reproduce.figures.drawing import Drawing
 
 
@@ -79,20 +80,27 @@ def report(run: Path, /, *, data: str | None = None) -> None:
 
 
 def _open_for_report(run: Path, data: str) -> PackedDataset:
-    """DATA, divided by the run's groups if it has any; with other data, they may not fit."""
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.run_data import as_trained_on
-    from alexnet.training.run_folder import group_of, read_config
 
-    side, group = checkpoint.load(run).arch.input.side, group_of(read_config(run), data)
+    return as_trained_on(run, _open_by_groups(run, checkpoint.load(run), data))
+
+
+def _open_by_groups(run: str | Path, saved: Checkpoint, data: str, splits: Sequence[str] = ()) -> PackedDataset:
+    """DATA, divided by the groups of the run if it has any; with other data, they may not fit."""
+    from alexnet.reproduce.run_settings import config_of
+    from alexnet.training.run_folder import group_of
+
+    config, side = config_of(saved), saved.arch.input.side
+    group = group_of(config, data) if config else None
     try:
-        return as_trained_on(run, open_data(data, side, group=group))
+        return open_data(data, side, group=group, splits=splits)
     except UserError as error:
         if group is None:
             raise
-        packed = open_data(data, side)
+        packed = open_data(data, side, splits=splits)
         say(f"note: the groups of {run} are not used: {error.problem}")
-        return as_trained_on(run, packed)
+        return packed
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------
@@ -173,6 +181,6 @@ def _figure4(checkpoint: str, data: str) -> Drawing:
     from alexnet.reproduce.figures.figure4 import figure4
 
     saved = open_weights(checkpoint)
-    packed = open_data(data, saved.arch.input.side, splits=("train",))
+    packed = _open_by_groups(checkpoint, saved, data, splits=("train",))
     with Bar("features of the training images", "images") as bar:
         return figure4(saved, packed, bar)
