@@ -24,6 +24,9 @@ recolored_rise: top-1 error on validation images with color noise, less the erro
 norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
 """
 
+EPOCHS_TO = "epochs to "
+"""How the name of the quantity `epochs` begins on a page: "epochs to 25% clean training error"."""
+
 Unit = Literal["points", "times", "percent"]
 """`points`: a difference of fractions, such as errors, in percentage points. `times`: a ratio, such as of epochs.
 `percent`: a relative difference; -3 means 3% fewer errors."""
