@@ -15,7 +15,7 @@ Quantity = Literal["top1", "errors", "train", "gap", "loss", "epochs", "recolore
 """What is measured of a run, at the weights of its last epoch:
 
 top1: top-1 error on the validation split, with the variant's number of views
-errors: the same, compared as a relative difference, since published differences are of much higher errors than ours
+errors: the same, compared as a relative difference, since our errors differ from those of the published differences
 train: clean training error, of the training images' center crops in evaluation mode
 gap: overfitting, the validation split's top-1 error less the clean training error, both of center crops
 loss: cross-entropy on the validation split, in nats; compared as a ratio

@@ -118,13 +118,13 @@ than the published one; or only a bound of it is known, which is smaller |
 effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
-The paper's differences are of errors near 40%, ours of errors near 20%. So both are compared as *relative* differences:
-"−3.3%" means 3.3% fewer errors, and "1.4 points of 42.1%" beside it is what was published. Where nothing was published,
-a least effect counts (smallest effect size of interest), such as 1 point of top-1 error or a factor of 1.1 in epochs
-or losses; the dashed line shows it. Smaller effects count as none. A comparison is also undecided if fewer seeds were
-run than the claim plans, if a run diverged, if runs of both
-networks did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a
-fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
+Published differences of errors are compared as *relative* ones, because our errors differ from the paper's: "−3.3%"
+means 3.3% fewer errors, and "1.4 points of 42.1%" beside it is what was published. Epochs and losses
+are compared as ratios. Where nothing was published, a least effect counts (smallest effect size of interest), such as 1
+point of top-1 error or a factor of 1.1 in epochs or losses; the dashed line shows it. Smaller effects count as none. A
+comparison is also undecided if fewer seeds were run than the claim plans, if a run diverged, if runs of both networks
+did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a fair
+comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
 a significant difference may cross the line of no difference.
 
 **What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
