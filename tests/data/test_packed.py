@@ -153,6 +153,17 @@ def test_a_shard_truncated_while_open_is_refused_by_name(folder: PackedDataset):
     assert len(split.read(np.array(elsewhere))) == len(elsewhere)
 
 
+def test_a_shard_truncated_before_its_first_image_is_read_is_refused_by_name(folder: PackedDataset):
+    """Where its images are does not depend on its size; of a tar, the index is then known to point outside."""
+    split, intact = folder.split("train"), folder.split("train").read(np.array([10]))
+    os.truncate(shard(folder), shard(folder).stat().st_size * 2 // 3)
+    for read in (split.read, split.mapped) if split.codec == "raw" else (split.read,):
+        with pytest.raises(ValueError, match=rf"{shard(folder).name} is truncated: .* bytes of|outside"):
+            read(np.array([19]))
+    if split.codec == "raw":
+        np.testing.assert_array_equal(split.read(np.array([10])), intact)
+
+
 def test_missing_file_is_refused_by_name(folder: PackedDataset):
     (folder.path / "val-00000.labels.npy").unlink()
     with pytest.raises(ValueError, match=r"val-00000\.labels\.npy is missing"):

@@ -33,6 +33,13 @@ def test_the_likeliest_first_and_equal_ones_in_the_order_of_the_classes(row, nam
     assert all(type(guess.probability) is float for guess in guesses)  # which JSON takes
 
 
+def test_equal_ones_are_in_the_order_of_the_classes_among_a_thousand():
+    model = Fixed(*[0.001] * 1000)
+    model.classes = tuple(map(str, range(1000)))
+    [guesses] = model.predict(IMAGE)
+    assert [guess.name for guess in guesses] == ["0", "1", "2", "3", "4"]
+
+
 def test_images_go_in_batches_of_views():
     model = Fixed(1, 0, 0, 0)
     assert len(model.predict([IMAGE] * 70)) == 70

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from alexnet.data import images
 from alexnet.data.center_crop import center_views
 from alexnet.data.class_names import unknown_names
 from alexnet.data.sources.embedded import PHOTOGRAPHS
+from alexnet.errors import UserError
 from alexnet.inference import quick_start
 from alexnet.inference.quick_start import load_quickly
 from alexnet.models import checkpoint, packaged
@@ -192,7 +194,29 @@ def test_a_diverged_network_gives_no_warning(tmp_path):
     saved.weights["features.conv1.weight"].fill_(float("inf"))
     checkpoint.save(saved, tmp_path)
     [guesses] = load_quickly(str(tmp_path)).predict(PHOTOS[0])
-    assert len(guesses) == 5
+    [others] = alexnet.load(tmp_path).predict(PHOTOS[0])
+    assert [guess.name for guess in guesses] == [guess.name for guess in others]
+    assert all(math.isnan(guess.probability) for guess in (*guesses, *others))
+
+
+def test_a_folder_comes_before_the_packaged_network_of_that_name(tmp_path, monkeypatch):
+    """As in every other command: `alexnet predict pretrained` beside a run in ./pretrained/."""
+    checkpoint.save(trained("small"), tmp_path / "pretrained" / "best")
+    monkeypatch.chdir(tmp_path)
+    assert load_quickly("pretrained").classes == alexnet.load("pretrained").classes == trained("small").classes
+
+
+def test_a_quantized_file_is_no_checkpoint_here_either(tmp_path):
+    import onnx
+
+    export(trained("small"), tmp_path / "net.onnx", "onnx", from_pixels=False)
+    model = onnx.load(tmp_path / "net.onnx")
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "quantized", "int8"
+    onnx.save(model, tmp_path / "net.onnx")
+    assert load_quickly(str(tmp_path / "net.onnx")) is None
+    with pytest.raises(UserError, match="no checkpoint any more"):
+        alexnet.load(tmp_path / "net.onnx")
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

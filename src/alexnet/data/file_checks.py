@@ -39,14 +39,33 @@ def read_array(path: Path, shape: tuple[int, ...], kind: type[Scalar]) -> NDArra
     raise UserError(f"{path} is damaged: it is not an array of {sides} {kind.__name__}", RESTORE)
 
 
-def read_index(folder: Path, shard: ShardRecord) -> NDArray[np.int64]:
-    """The index of a tar of JPEGs, [n, 2]: offset and length of each. Raises UserError if it points outside the tar."""
-    assert shard.index is not None
+def read_extents(folder: Path, shard: ShardRecord, image_bytes: int) -> NDArray[np.int64]:
+    """Offset and length of each image in a shard, [n, 2]: from a tar's index, or the header of a .npy file of pixels.
+
+    Raises:
+        UserError: the header is damaged, or the index points outside the tar.
+    """
+    if shard.index is None:
+        begin = _header_bytes(folder / shard.file)
+        return np.stack([begin + np.arange(shard.images) * image_bytes, np.full(shard.images, image_bytes)], axis=1)
     extents_n2 = read_array(folder / shard.index, (shard.images, 2), np.int64)
     ends, size = extents_n2.sum(1), (folder / shard.file).stat().st_size
     if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
         raise UserError(f"{folder / shard.index} points outside {shard.file}", RESTORE)
     return extents_n2
+
+
+def _header_bytes(path: Path) -> int:
+    """Where the pixels of a .npy file begin. The file's size would say another place if it has been truncated."""
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            return file.tell()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # the header is a Python literal: a damaged one raises anything
+        raise UserError(f"{path} is damaged: it is no .npy file", RESTORE) from error
 
 
 def read_names(path: Path, count: int) -> list[str]:

@@ -37,7 +37,7 @@ from alexnet._runtime import native
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
 from alexnet.data.dataset import held_out_note, require_splits
-from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_index, read_names, size_fault
+from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_extents, read_names, size_fault
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RESTORE, Codec, Manifest, ShardRecord, read_manifest
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
@@ -366,7 +366,7 @@ class PackedSplit:
         """Raise UserError if the shard's file has been truncated since it was opened."""
         if memory.size() < end:
             path = self.folder / self.shards[shard].file
-            raise UserError(f"{path} {size_fault(path, len(memory))}", RESTORE)
+            raise UserError(f"{path} {size_fault(path, max(end, len(memory)))}", RESTORE)
 
     def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
         return [(self._memory_maps[shard], begin, length) for shard, begin, length in self._extents[indices].tolist()]
@@ -389,12 +389,6 @@ class PackedSplit:
         """[N, 3]: the shard of each image, its first byte in the shard's file, its bytes."""
         extents_N3 = [np.empty((0, 3), np.int64)]
         for number, shard in enumerate(self.shards):
-            extents_n2 = self._raw_extents(shard) if self.codec == "raw" else read_index(self.folder, shard)
+            extents_n2 = read_extents(self.folder, shard, self.side * self.side * 3)
             extents_N3.append(np.column_stack([np.full(shard.images, number), extents_n2]))
         return self._chosen(np.concatenate(extents_N3))
-
-    def _raw_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
-        image_bytes = self.side * self.side * 3
-        header_bytes = (self.folder / shard.file).stat().st_size - shard.images * image_bytes
-        return np.stack([header_bytes + np.arange(shard.images) * image_bytes,
-                         np.full(shard.images, image_bytes)], axis=1)

@@ -162,7 +162,5 @@ def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
 
 def _largest(outputs_NK: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Indices of the largest outputs in each row, the largest first, equal ones in their order: [N, count]."""
-    # Partitioning first takes a quarter of the time of sorting 1,000 classes.
-    best_NT = np.sort(np.argpartition(-outputs_NK, count - 1, axis=1)[:, :count], axis=1)
-    order_NT = np.argsort(-np.take_along_axis(outputs_NK, best_NT, 1), axis=1, kind="stable")
-    return np.take_along_axis(best_NT, order_NT, 1)
+    order_NK = np.argsort(-outputs_NK, axis=1, kind="stable")  # partitioning first would take any of equal ones
+    return order_NK[:, :count]

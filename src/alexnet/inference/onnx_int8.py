@@ -24,6 +24,7 @@ from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx as onnx_files
 from alexnet.models.formats.parity import example_input, exporter_silenced
+from alexnet.models.network_facts import QUANTIZED_KEY
 
 CALIBRATION_IMAGES = 256
 """Images whose activations set the range of 8 bits of each layer. They are taken evenly from those given."""
@@ -125,7 +126,7 @@ def _quantize(whole: Path, path: Path, inputs: Iterator[NDArray[Any]]) -> None:
     quantized = onnx.load(path)
     onnx.helper.set_model_props(quantized, {
         **{entry.key: entry.value for entry in quantized.metadata_props if not entry.key.startswith("onnx.")},
-        onnx_files.QUANTIZED_KEY: "int8: convolutions and fully connected layers, weights and activations"})
+        QUANTIZED_KEY: "int8: convolutions and fully connected layers, weights and activations"})
     onnx.save(quantized, path)
 
 

@@ -28,6 +28,7 @@ from alexnet.models import packaged
 from alexnet.models.checkpoint_files import read_head, read_verified
 from alexnet.models.network_facts import (
     METADATA_KEY,
+    QUANTIZED_KEY,
     NetworkFacts,
     find_head,
     is_mean,
@@ -124,7 +125,7 @@ def _onnx_model(path: Path) -> QuickModel | None:
     except Exception:  # onnxruntime has an exception of its own for each kind of damage
         return None
     metadata = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in metadata:
+    if METADATA_KEY not in metadata or QUANTIZED_KEY in metadata:
         return None
     tree = json.loads(metadata[METADATA_KEY])
     facts, mean_HWC = parse_facts(tree), parse_mean(tree["mean"])

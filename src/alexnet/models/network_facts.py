@@ -26,6 +26,9 @@ FORMAT = 3
 METADATA_KEY = "alexnet"
 """Where an exported file has the facts: a key of its metadata, or the stem of an extra file's name."""
 
+QUANTIZED_KEY = "quantized"
+"""In the metadata of an ONNX file whose weights are rounded, and which is no checkpoint any more: how."""
+
 
 @dataclass(frozen=True)
 class NetworkFacts:
@@ -77,7 +80,9 @@ def find_head(path_or_name: str) -> Path | None:
         path_or_name: as for `open_weights`. Of a run, its best checkpoint; a run without one gets a warning from
             `checkpoint.load`, and None here.
     """
-    path = packaged.packaged_path(path_or_name) or Path(path_or_name)
+    path = Path(path_or_name)
+    if not path.exists():  # a file or folder of that name comes first, as in `open_weights`
+        path = packaged.packaged_path(path_or_name) or path
     if packaged.is_packaged_head(path):
         return path
     return next((head for head in (path / HEAD, path / "best" / HEAD) if head.is_file()), None)

@@ -15,10 +15,7 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.input_metadata import input_metadata
 from alexnet.models.formats.metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
-from alexnet.models.network_facts import METADATA_KEY
-
-QUANTIZED_KEY = "quantized"
-"""In the metadata of a file whose weights are rounded, and which is no checkpoint any more: how."""
+from alexnet.models.network_facts import METADATA_KEY, QUANTIZED_KEY
 
 
 def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: bool) -> None:
