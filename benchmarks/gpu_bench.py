@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, default_recipe
+from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.dataset import Dataset
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
@@ -123,10 +124,10 @@ class Bench:
 
     def trainer(
         self, layout: Arch, batch: int, epochs: int, folder: str, on_event: Callable[[Any], None] = lambda event: None,
-        *, graph: bool = False,
+        *, graph: bool = False, train: Recipe | None = None,
     ) -> Trainer:
-        """The real trainer, on the shards."""
-        recipe = replace(default_recipe(layout), epochs=epochs, batch_size=batch)
+        """The real trainer, on the shards, with the recipe `train` or else the network's own."""
+        recipe = replace(train or default_recipe(layout), epochs=epochs, batch_size=batch)
         return build(RunSpec(self.packed(layout), layout, recipe, Path(folder), device=str(self.device),
                              precision="bf16", workers=self.workers, cuda_graph=graph), on_event=on_event)
 

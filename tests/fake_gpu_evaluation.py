@@ -46,13 +46,15 @@ def found(packed: PackedDataset, folder: Path) -> dict[str, Any]:
     Readback.read = read  # type: ignore[method-assign]
     spec = spec_of(packed, folder, "paper", "paper")
     with FakeTensorMode(allow_non_fake_inputs=True):
-        for micro_batch in (None, 3):
-            trainer = build(replace(spec, device=str(CUDA), micro_batch=micro_batch))
-            if micro_batch is None:
+        for batch_size, micro_batch in ((6, None), (256, None), (1024, None), (1024, 3)):
+            trainer = build(replace(spec, device=str(CUDA), micro_batch=micro_batch,
+                                    recipe=replace(spec.recipe, batch_size=batch_size)))
+            if batch_size == 6:
                 trainer.network.register_forward_hook(
                     lambda module, inputs, output: results["logits"].append(str(output.dtype)))
             with Waits():
                 trainer.validate()
+        results["tf32"] = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
         results["saved"] = queued_save(trainer, folder)
     results["read_after"] = results["read_after"][:BATCHES]
     return results

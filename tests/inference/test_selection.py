@@ -155,7 +155,8 @@ def test_the_images_trained_on_are_left_out_whatever_is_done_to_the_folder(
         "temperature, so the result is slightly optimistic")
     assert selection.to_json() == {
         "images": 6, "available": 60, "trained_on": 54, "includes_trained": False, "looks_trained_on": 0,
-        "training_look_alikes": None, "selected_on": 6, "unknown": [], "undecodable": 0}
+        "training_look_alikes": None, "selected_on": 6, "unknown": [], "undecodable": 0,
+        "look_alikes_left_out": 0}
 
 
 def test_the_network_knows_the_training_images_by_heart_and_no_others(folder: Path, run: Path, other_run: Path):

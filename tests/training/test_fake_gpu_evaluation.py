@@ -7,24 +7,26 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from alexnet.data.preprocessing import Preprocess
-from alexnet.inference.evaluate import evaluate
+from alexnet.architecture.presets import recipe
 from alexnet.inference.metrics import Errors, error_counts
-from alexnet.models.alexnet import AlexNet
-from alexnet.training.precision import MixedPrecision
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
 from fake_gpu_library import TESTS, compiled
 
 
 def test_validation_on_a_gpu_waits_for_no_batch(tmp_path):
-    """In autocast, in batches of 512; of 9 batches, at most 4 are queued, and all are read in order by the end."""
+    """A run in bf16: validated in fp32; of 9 batches, at most 4 are queued, and all are read in order."""
     ran = subprocess.run([sys.executable, TESTS / "fake_gpu.py", compiled(tmp_path), tmp_path, "evaluation"],
                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert json.loads(ran.stdout) == {
-        "asked": [512, 128],  # the second with micro-batches: its memory is short
-        "logits": ["torch.bfloat16"] * 9,
+        # Of runs in batches of 6, of 256, of 1024, and of 1024 in micro-batches, for which memory is short.
+        "asked": [128, 256, 512, 128],
+        "logits": ["torch.float32"] * 9,
+        "tf32": False,
         "read_after": [5, 6, 7, 8, 9, 9, 9, 9, 9],
         "saved": ["cpu"]}
 
@@ -40,11 +42,10 @@ def test_counts_of_a_batch_by_hand():
     assert Errors.from_counts(3, [loss_sum, top1, top5]) == Errors(3, loss_sum, 2, 1)
 
 
-def test_validation_on_a_cpu_stays_in_full_precision(packed, tiny):
-    network, preprocess = AlexNet(tiny, 0), Preprocess.from_data(tiny.input, packed.mean_HWC)
-    types = []
-    network.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
-    for precision in ("fp32", "bf16"):
-        evaluate([(network, preprocess)], packed.split("val"),
-                 autocast=MixedPrecision(precision, torch.device("cpu")).evaluation_autocast)
-    assert set(types) == {torch.float32}
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_on_a_cpu_stays_in_full_precision(packed, tiny, tmp_path, precision):
+    trainer, types = build(RunSpec(packed, tiny, recipe("paper"), tmp_path / "run", precision=precision)), set()
+    for layer in trainer.network.modules():
+        layer.register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
+    trainer.validate()
+    assert types == {torch.float32}

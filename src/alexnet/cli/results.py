@@ -31,7 +31,7 @@ def results(
 
     outcomes, written = read_outcomes(file), list[Path]()
     if page is not None:
-        from alexnet.reproduce.results_page import write_results_page  # imports matplotlib
+        from alexnet.reproduce.results_page import write_results_page
 
         written = write_results_page(outcomes, page)
     if json_:

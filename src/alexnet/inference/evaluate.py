@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
 
 BATCH_SIZE, CUDA_BATCH_SIZE = 128, 512
-"""Views in a forward pass, on a CPU and on CUDA, where small batches leave most of the device idle."""
+"""Views in a forward pass, and the most in validation on CUDA, where small batches leave most of the device idle."""
 
 QUEUED_BATCHES = 4
 """Evaluated batches on CUDA whose counts have not been read yet: enough work, and a bound on the memory of batches."""
@@ -64,7 +64,6 @@ def predictions(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = BATCH_SIZE,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
     share: tuple[int, int] = (0, 1), collective: bool = False,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield the probabilities [N, K] and the indices [N] of each batch of a split, in order, every image once.
 
@@ -82,7 +81,6 @@ def predictions(
         share: rank and world size.
         collective: whether the forward pass exchanges data between ranks, so that a rank without a batch must take part
             in it, with no images.
-        autocast: makes the context of each forward pass. Default: in the precision of the weights.
     """
     device, size = device or torch.device("cpu"), max(1, batch_size // views)
     bounds, firsts = batch_bounds(len(split), size), rank_batches(len(split), size, share[1])
@@ -93,12 +91,12 @@ def predictions(
         with closing(batches(split, size, device=device, start=firsts[share[0]], stop=firsts[share[0] + 1])) as source:
             for count in range(1, max(np.diff(firsts)) + 1):
                 if batch := next(source, None):
-                    with torch.inference_mode(), autocast():
+                    with torch.inference_mode():
                         outputs_NK = probabilities(models, batch.pixels, views)
                     yield outputs_NK, batch.indices
                 elif collective:
                     no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
-                    with torch.inference_mode(), autocast():
+                    with torch.inference_mode():
                         probabilities(models, no_images, views)
                 if on_progress:
                     ends = bounds[np.minimum(firsts[:-1] + count, firsts[1:])]
@@ -124,14 +122,13 @@ def evaluate(
     on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1), collective: bool = False,
     total: Callable[[Sequence[Errors]], Errors] = sum_errors,
     on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Errors:
     """Count the errors over a split, or over a rank's share of it.
 
     On CUDA the errors are counted on the device and read some batches later, so it never waits for the next batch.
 
     Args:
-        models, split, views, batch_size, device, on_progress, share, collective, autocast: as for `predictions`.
+        models, split, views, batch_size, device, on_progress, share, collective: as for `predictions`.
         label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
         total: the sum over all batches, in order; those that other ranks evaluate have no images here. With
             `ProcessGroup.sum_errors`, the result is that of one process to the last bit.
@@ -148,8 +145,7 @@ def evaluate(
                 on_outputs(counted.outputs.tensor().numpy(), counted.indices)
 
     for outputs_NK, indices in predictions(models, split, views=views, batch_size=batch_size, device=device,
-                                           on_progress=on_progress, share=share, collective=collective,
-                                           autocast=autocast):
+                                           on_progress=on_progress, share=share, collective=collective):
         if not outputs_NK.is_cuda:  # mps has no float64
             outputs_NK = outputs_NK.cpu()
         labels_N = torch.from_numpy(split.labels[indices])

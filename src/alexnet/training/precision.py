@@ -28,7 +28,7 @@ class MixedPrecision:
         self, precision: Precision, device: torch.device, all_true: Callable[[bool], bool] = lambda finite: finite,
     ) -> None:
         precision = choose_precision(precision, device)
-        if device.type == "cuda":  # in bf16 and fp16 too: `alexnet evaluate` computes in fp32
+        if device.type == "cuda":  # in bf16 and fp16 too: validation is in fp32
             compute_fp32_in_fp32()
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.input_dtype = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
@@ -41,10 +41,6 @@ class MixedPrecision:
     def autocast(self) -> AbstractContextManager[object]:
         """The context of the forward pass."""
         return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
-
-    def evaluation_autocast(self) -> AbstractContextManager[object]:
-        """The context of a forward pass in validation: on CUDA that of training, elsewhere full precision."""
-        return self.autocast() if self.device.type == "cuda" else nullcontext()
 
     def gradients_are_finite(self, parameters: list[nn.Parameter]) -> bool:
         """Divide the gradients by the loss scale. False after an overflow, when the update must be skipped.

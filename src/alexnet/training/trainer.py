@@ -170,17 +170,21 @@ class Trainer:
         return errors
 
     def validate(self) -> Errors:
-        """The errors on the validation images, of the weights or of their average."""
+        """The errors on the validation images, of the weights or of their average.
+
+        In fp32 in any run: logits in bf16 often tie, and a tie with the true class counts as an error.
+        """
         with self.average.swapped() if self.average else nullcontext():
             if self.spec.recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
                 self.processes.wait()  # each has read the images itself
             self._poll = SignalPoll(self.processes)
-            large = self.device.type == "cuda" and not self.spec.micro_batch  # micro-batches: memory is short
+            size = BATCH_SIZE
+            if self.device.type == "cuda" and not self.spec.micro_batch:  # small batches may mean that memory is short
+                size = min(CUDA_BATCH_SIZE, max(BATCH_SIZE, self.spec.recipe.batch_size))
             return evaluate(
                 [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                batch_size=CUDA_BATCH_SIZE if large else BATCH_SIZE, autocast=self.precision.evaluation_autocast,
-                on_progress=self._validating, share=self.strategy.batch_part,
+                batch_size=size, on_progress=self._validating, share=self.strategy.batch_part,
                 collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
                     batches if self.strategy.reports else [Errors()] * len(batches)))
 
