@@ -11,6 +11,7 @@ from PIL import Image
 
 import alexnet as package
 from alexnet.cli.render_metrics import calibration_text
+from alexnet.data.packed import open_packed
 from alexnet.inference.calibration import Calibration, CalibrationError
 from alexnet.models import checkpoint
 from command_line import alexnet
@@ -50,6 +51,19 @@ def test_calibration_lowers_the_ece_of_other_images_and_leaves_the_weights(own, 
     assert after.calibration["temperature"] == result["temperature"]
     assert sorted(path.name for path in (own / "best").glob("weights-*")) == weights
     assert all(torch.equal(after.weights[key], tensor) for key, tensor in before.weights.items())
+
+
+def test_each_group_of_a_packed_folder_fits_the_temperature_or_measures_it(own, hard, tmp_path):
+    rows = (f"{path.name},burst{int(path.stem) // 10}" for path in hard.rglob("*.png"))
+    (tmp_path / "groups.csv").write_text("\n".join(["file_name,group", *rows]))
+    assert alexnet("pack", hard, tmp_path / "packed", "--side", 32, "--group", tmp_path / "groups.csv") == 0
+    before = checkpoint.load(own).seen.selected_on
+    assert alexnet("calibrate", own, tmp_path / "packed") == 0
+    fitted = set(checkpoint.load(own).seen.selected_on.tolist()) - set(before.tolist())
+    images = open_packed(tmp_path / "packed").split("train", "val")
+    halves = [{content in fitted for content, group in zip(images.content_hashes.tolist(), images.groups, strict=True)
+               if group == each} for each in np.unique(images.groups)]
+    assert sorted(halves, key=str) == [{False}] * 8 + [{True}] * 8
 
 
 def test_predictions_use_the_temperature_and_keep_their_top_1(own, hard, class_folders):

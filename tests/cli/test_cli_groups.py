@@ -8,6 +8,7 @@ from PIL import Image
 
 from alexnet.data.packed import open_packed
 from command_line import SMALL, alexnet
+from image_files import plant
 from sample_images import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,3 +64,23 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)["photographs"] == 8
     assert alexnet("train", photos, "--resume", "--epochs", 2, "--out", run) == 0  # with the groups of the run
     assert "resuming after 1 of 2 epochs" in capsys.readouterr().err
+    assert alexnet("check", photos, "--group", BURST, "--run", run, "--json") == 0
+    assert "fitted to it, or to another image of its group" in json.loads(capsys.readouterr().out)["suspects_method"]
+    like = ("--like", run, "--epochs", 1, "--workers", 0)
+    not_taken = f"note: {run} was trained with --group '{BURST}', which is not taken: add it"
+    assert alexnet("train", photos, *like, "--out", tmp_path / "like") == 0
+    assert not_taken in capsys.readouterr().err
+    assert alexnet("train", photos, *like, "--group", BURST, "--out", tmp_path / "grouped") == 0
+    assert "not taken" not in capsys.readouterr().err
+    moved = tmp_path / "moved"
+    photos.rename(moved)
+    try:
+        assert alexnet("report", run, "--data", moved) == 0  # with the groups of the run, too
+        assert "is not the data that" not in capsys.readouterr().err
+    finally:
+        moved.rename(photos)
+    other = plant(tmp_path / "other", *(f"{name}/x{number}.jpg" for name in ("ash", "birch") for number in range(9)))
+    assert alexnet("report", run, "--data", other) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"the groups of {run} are not used: the pattern of --group '{BURST}' matches none of the 18" in printed
+    assert "is not the data that" in printed

@@ -56,3 +56,9 @@ def test_the_line_counts_the_notes_that_it_leaves_out(tmp_path: Path):
     folder = trees(trees(tmp_path / "images", count=2, under="train/"), count=1, under="test/")
     assert brief_note(open_dataset(folder), "images") == (
         "images: 9 images of 3 classes; 1 more note: alexnet check images")
+
+
+def test_the_command_that_shows_all_notes_keeps_the_groups(tmp_path: Path):
+    folder = trees(tmp_path / "my images", count=10)
+    assert brief_note(open_dataset(folder, group="{number}.jpg"), "my images").endswith(
+        "more note: alexnet check 'my images' --group '{number}.jpg'")

@@ -167,6 +167,14 @@ def test_the_next_commands_name_the_run_and_its_data(run: RunData, typed: str, d
         f"alexnet check {data} --run 'runs/my run' --html check.html"]
 
 
+def test_the_next_command_keeps_the_groups_unless_the_data_is_packed(run: RunData, tmp_path: Path):
+    (tmp_path / "manifest.json").touch()
+    config = run.config | {"data": run.config["data"] | {"group": "folder"}, "command": "alexnet train photos"}
+    for typed, option in (("photos", " --group folder"), (str(tmp_path), ""), ("https://host/packed", "")):
+        command = next_commands(config | {"command": f"alexnet train {typed}"}, "run")[-1][1]
+        assert command == f"alexnet check {typed}{option} --run run --html check.html"
+
+
 # --- Images of other data ---------------------------------------------------------------------------------------------
 
 

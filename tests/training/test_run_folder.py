@@ -260,3 +260,9 @@ def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp
     assert found.remedy.startswith(
         "`alexnet train 'my photos' --labels labels.csv --init torchvision --head` downloads weights")
     assert few_images_finding(replace(spec, init=checkpoint.load(trained)), "photos") is None
+
+
+def test_the_recommended_command_keeps_the_groups(packed, tiny, tmp_path):
+    found = few_images_finding(RunSpec(packed, tiny, QUICK, tmp_path / "run"), "photos", group="{animal}_{n}.jpg")
+    assert found is not None
+    assert found.remedy.startswith("`alexnet train photos --group '{animal}_{n}.jpg' --init torchvision --head`")

@@ -266,7 +266,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume, group.size)
     bar = TrainingBar(spec.recipe.epochs)
-    advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
+    advice = few_images_finding(spec, request.data, request.labels, request.group) if saved is None else None
     trainer = build(spec, group, bar.show if progress else silent, [advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
     return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]

@@ -30,7 +30,8 @@ def calibrate(
 ) -> None:
     """Calibrate the probabilities of a checkpoint: fit a temperature on images that it has not seen.
 
-    One half of the images, chosen by their content, fits the temperature. The other half measures the expected
+    One half of the images, chosen by their content (in whole groups, if the images were packed with --group), fits the
+    temperature. The other half measures the expected
     calibration error before and after. The weights stay as they are; predict, evaluate, serve and export use the
     temperature. It is stored only if it lowers the loss of the second half by more than chance.
 
@@ -48,6 +49,7 @@ def calibrate(
     from alexnet.api.evaluation import open_evaluation_set
     from alexnet.cli.render_metrics import calibration_text
     from alexnet.data.content import distinct_hashes
+    from alexnet.data.folds import copies_and_groups
     from alexnet.inference import calibration
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models import checkpoint as ckpt
@@ -66,10 +68,11 @@ def calibrate(
     with Bar("computing logits", "images") as bar:
         logits_NK = calibration.compute_logits(model, images.images, batch_size=batch_size, on_progress=bar)
     labels_N = images.label_map[images.images.labels].numpy()
-    found = calibration.calibrate(logits_NK, labels_N, images.images.content_hashes)
+    hashes_N = images.images.content_hashes
+    together_N = copies_and_groups(hashes_N, images.images.groups)
+    found = calibration.calibrate(logits_NK, labels_N, together_N)
     if found.helps:
-        hashes_N = images.images.content_hashes
-        fitted = distinct_hashes(saved.seen.selected_on, hashes_N[calibration.fitting_half(hashes_N)])
+        fitted = distinct_hashes(saved.seen.selected_on, hashes_N[calibration.fitting_half(together_N)])
         ckpt.save(replace(saved, calibration=found.stored(), seen=replace(saved.seen, selected_on=fitted)), saved.path)
     if json_:
         print(json.dumps({"checkpoint": str(saved.path), **found.to_json(), "stored": found.helps,

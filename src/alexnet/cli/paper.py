@@ -25,9 +25,10 @@ from alexnet.cli.app import (
 )
 from alexnet.cli.default_checkpoint import default_checkpoint, split_checkpoint
 from alexnet.cli.image_arguments import figure_files
-from alexnet.errors import require
+from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
+    from alexnet.data.packed import PackedDataset
     from alexnet.reproduce.figures.drawing import Drawing
 
 
@@ -61,13 +62,12 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     set_allocator()
     set_openmp_defaults()
 
-    from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
-    from alexnet.reproduce.report.run_data import as_trained_on, is_own_data, packed_data
+    from alexnet.reproduce.report.run_data import is_own_data, packed_data
     from alexnet.training.run_folder import read_config, read_log
 
     read_log(run)  # raises UserError if this is not a run folder
-    packed = as_trained_on(run, open_data(data, checkpoint.load(run).arch.input.side)) if data else packed_data(run)
+    packed = _open_for_report(run, data) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
     else:
@@ -76,6 +76,23 @@ def report(run: Path, /, *, data: str | None = None) -> None:
                 "report names the data of each number")
         say("classifying validation images, and drawing figures")
     print(f"report: {write_report(run, packed)}")
+
+
+def _open_for_report(run: Path, data: str) -> PackedDataset:
+    """DATA, divided by the run's groups if it has any; with other data, they may not fit."""
+    from alexnet.models import checkpoint
+    from alexnet.reproduce.report.run_data import as_trained_on
+    from alexnet.training.run_folder import group_of, read_config
+
+    side, group = checkpoint.load(run).arch.input.side, group_of(read_config(run), data)
+    try:
+        return as_trained_on(run, open_data(data, side, group=group))
+    except UserError as error:
+        if group is None:
+            raise
+        packed = open_data(data, side)
+        say(f"note: the groups of {run} are not used: {error.problem}")
+        return as_trained_on(run, packed)
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------

@@ -66,6 +66,11 @@ def join_groups(first_N: NDArray[np.uint64], second_N: NDArray[np.uint64]) -> ND
             return joined_N
 
 
+def copies_and_groups(content_N: NDArray[np.uint64], groups_N: NDArray[np.uint64] | None) -> NDArray[np.uint64]:
+    """A number for each image, equal for copies and for images of one group, if there are groups: [N]."""
+    return content_N if groups_N is None else join_groups(groups_N, content_N)
+
+
 def together(split: PackedSplit, folds: int) -> NDArray[np.uint64]:
     """A number for each image, equal for images that must be in one fold: copies, look-alikes and groups: [N]."""
     alike_N = join_look_alikes(split.content_hashes, split.perceptual_hashes, folds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -65,7 +66,9 @@ def brief_note(source: Dataset | PackedDataset, data: str, division: bool = True
         ordered = sorted(ignored, key=lambda item: (-item.count, item.path))
         parts.append(f"ignored: {some(map(str, ordered), IGNORED_SHOWN)}")
     if (more := len(source.notes) - 1) > 0:  # the first note says what these parts do
-        parts.append(f"{more:,} more note{'s' * (more > 1)}: alexnet check {data}")
+        grouping = None if isinstance(source, PackedDataset) else source.grouping
+        command = ["alexnet", "check", data, *(["--group", grouping.by] if grouping else [])]
+        parts.append(f"{more:,} more note{'s' * (more > 1)}: {shlex.join(command)}")
     return "; ".join(parts)
 
 

@@ -109,19 +109,19 @@ def compute_logits(
 
 
 def calibrate(
-    logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], content_N: NDArray[np.uint64],
+    logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], together_N: NDArray[np.uint64],
 ) -> Calibration:
     """Fit a temperature on one half of the images, and measure the calibration error on the other half.
 
     Args:
         logits_NK: of the network at temperature 1.
         labels_N: true classes.
-        content_N: content hash of each image.
+        together_N: content hash of each image, or `folds.copies_and_groups`.
 
     Raises:
         UserError: there are too few images, or no temperature is best.
     """
-    fit_N = fitting_half(content_N)
+    fit_N = fitting_half(together_N)
     fitted, measured = int(fit_N.sum()), int((~fit_N).sum())
     require(min(fitted, measured) >= FEWEST_IMAGES,
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
@@ -136,9 +136,11 @@ def calibrate(
     return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half))
 
 
-def fitting_half(content_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which images fit the temperature: bool [N], True for the lower half of the content hashes."""
-    return content_N <= np.sort(content_N)[(len(content_N) - 1) // 2] if len(content_N) else np.zeros(0, bool)
+def fitting_half(together_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which images fit the temperature: bool [N], True for the lower half of the numbers; equal ones stay together."""
+    if not len(together_N):
+        return np.zeros(0, bool)
+    return together_N <= np.sort(together_N)[(len(together_N) - 1) // 2]
 
 
 def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> float:

@@ -1,6 +1,7 @@
 """Find mislabeled images: a classifier on networks' features, fitted to other images, predicts another class.
 
-The images are divided into folds by their content hashes, so copies are in one fold. For each fold, logistic regression
+The images are divided into folds by their content hashes, so copies are in one fold; images of one group
+(--group) are, too. For each fold, logistic regression
 on a network's features of the other folds predicts its classes. The log-probabilities of several networks are averaged:
 for each image, those of the networks that were not trained on it, if there are any. So the runs of `train --folds`
 judge each image by the one network that has never seen it. A temperature for each split calibrates the result, as
@@ -41,6 +42,8 @@ from torch.nn.functional import cross_entropy
 
 from alexnet.data.catalog import Catalog
 from alexnet.data.content import contained
+from alexnet.data.folds import copies_and_groups
+from alexnet.data.hold_out import deal_groups
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
@@ -108,6 +111,8 @@ class LabelCheck:
     """Of the checked images, those that every network was trained on."""
     error: float
     """The fraction of the checked images whose likeliest class is not their label."""
+    grouped: bool = False
+    """Whether whole groups (--group) were dealt into folds."""
 
     @property
     def weak(self) -> bool:
@@ -123,9 +128,11 @@ class LabelCheck:
                     "trained on it, if there are any)" if several else "the network's features")
         memorized = (f" {'All networks were' if several else 'The network was'} trained on {self.seen:,} of the "
                      "images; where a wrong label has been memorized, it may not be found." if self.seen else "")
+        groups = (", or to another image of its group; only classes of which one fold would have all images are "
+                  "divided without regard to groups" if self.grouped else "")
         return (f"{checked} images were checked by logistic regression on {features}, in {FOLDS} folds: no image was "
-                f"predicted by a classifier that was fitted to it. The predictions disagree with {self.error:.1%} of "
-                f"the labels; suspects are those that disagree with confidence.{memorized}")
+                f"predicted by a classifier that was fitted to it{groups}. The predictions disagree with "
+                f"{self.error:.1%} of the labels; suspects are those that disagree with confidence.{memorized}")
 
 
 def check_labels(
@@ -144,6 +151,7 @@ def check_labels(
     catalog = Catalog(networks[0][1])
     rows = evenly_spaced(len(catalog), MAX_IMAGES)
     content_N, labels_N = catalog.packed_hashes_N[rows], catalog.labels_N[rows]
+    groups_N = None if catalog.groups_N is None else catalog.groups_N[rows]
     require(len(np.unique(content_N)) >= 2 * FOLDS,
             f"{len(np.unique(content_N))} different images are too few to find mislabeled ones", "leave out --run")
     logits, trained = [], []
@@ -156,14 +164,14 @@ def check_labels(
         require(np.array_equal(its_catalog.packed_hashes_N, catalog.packed_hashes_N),
                 f"{packed.source} has changed since it was packed for another of the networks", "run the check again")
         features_ND = _features(model, packed, its_catalog, rows, advance)
-        logits.append(out_of_fold_logits(features_ND, labels_N, content_N, len(catalog.classes)))
+        logits.append(out_of_fold_logits(features_ND, labels_N, content_N, len(catalog.classes), groups_N))
         trained.append(contained(content_N, model.seen.trained))
     probabilities_NK = calibrate(average(np.array(logits), np.array(trained)), labels_N, catalog.split_N[rows])
     return LabelCheck(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
         len(rows), len(catalog), len(networks), int(np.all(trained, 0).sum()),
-        float((probabilities_NK.argmax(1) != labels_N).mean()))
+        float((probabilities_NK.argmax(1) != labels_N).mean()), groups_N is not None)
 
 
 def _features(
@@ -213,6 +221,7 @@ def rank_suspects(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.in
 
 def out_of_fold_logits(
     features_ND: NDArray[np.float32], labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], classes: int,
+    groups_N: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.float32]:
     """The log-probabilities of each image, by classifiers that were fitted to the other folds: float32 [N, K].
 
@@ -221,9 +230,10 @@ def out_of_fold_logits(
         labels_N: their labels.
         content_N: their content hashes, which decide the folds.
         classes: number of classes.
+        groups_N: equal for images that belong together (--group), which are then in one fold.
     """
     inputs_ND = _principal_components(torch.from_numpy(np.ascontiguousarray(features_ND)))
-    labels, fold_N = torch.from_numpy(labels_N), torch.from_numpy(_folds(content_N))
+    labels, fold_N = torch.from_numpy(labels_N), torch.from_numpy(_folds(content_N, labels_N, groups_N))
     logits_NK, decay = torch.zeros(len(labels), classes), 0.0
     for fold in range(FOLDS):
         inside = fold_N == fold
@@ -264,9 +274,23 @@ def calibrate(
     return probabilities_NK
 
 
-def _folds(content_N: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Folds of nearly the same size: the different hashes in their order, which is random, dealt out one by one."""
-    return np.unique(content_N, return_inverse=True)[1].astype(np.int64) % FOLDS
+def _folds(
+    content_N: NDArray[np.uint64], labels_N: NDArray[np.int64], groups_N: NDArray[np.uint64] | None,
+) -> NDArray[np.int64]:
+    """Folds of nearly the same size: the different hashes in their order, which is random, dealt out one by one.
+
+    Groups are dealt as wholes. A class that would be in one fold alone is dealt by the hashes all the same: the
+    classifier of that fold would not know the class, and all its images would be suspects.
+    """
+    by_content_N = np.unique(content_N, return_inverse=True)[1].astype(np.int64) % FOLDS
+    if groups_N is None:
+        return by_content_N
+    fold_N = np.array(deal_groups(copies_and_groups(content_N, groups_N).tolist(), labels_N.tolist(), FOLDS), np.int64)
+    for label in np.unique(labels_N):
+        of_class_N = labels_N == label
+        if len(np.unique(fold_N[of_class_N])) == 1:
+            fold_N[of_class_N] = by_content_N[of_class_N]
+    return fold_N
 
 
 def _principal_components(features_ND: Tensor) -> Tensor:

@@ -103,19 +103,21 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
         f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
-def few_images_finding(spec: RunSpec, data: str, labels: str | Path | None = None) -> Finding | None:
+def few_images_finding(
+    spec: RunSpec, data: str, labels: str | Path | None = None, group: str | None = None,
+) -> Finding | None:
     """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run.
 
     Args:
         spec: the run.
         data: what the user called the data, for the command that is recommended.
-        labels: as the user gave --labels.
+        labels, group: as the user gave --labels and --group, which packed and streamed data do not take.
     """
     counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
     if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
         return None
-    command = shlex.join(["alexnet", "train", data, *(["--labels", str(labels)] if labels else []), "--init",
-                          "torchvision", "--head"])
+    command = shlex.join(["alexnet", "train", data, *(["--labels", str(labels)] if labels else []),
+                          *(["--group", group] if group else []), "--init", "torchvision", "--head"])
     return Finding(
         "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +23,7 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
-from alexnet.data.packed import PackedDataset, is_packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -31,7 +32,7 @@ from alexnet.models.transfer import require_transferable
 from alexnet.training import preflight
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
-from alexnet.training.run_folder import logged_to, read_config
+from alexnet.training.run_folder import group_of, logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
 from alexnet.training.step_graph import check_recordable
@@ -108,9 +109,7 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 def group_by(request: TrainRequest, resumed: bool) -> str | None:
     """The value of --group: that of the request, else of the run that is resumed; packed data have their own."""
-    if request.group or not resumed or request.is_streamed or is_packed(request.data):
-        return request.group
-    return read_config(request.out)["data"].get("group")
+    return request.group or (group_of(read_config(request.out), request.data) if resumed else None)
 
 
 def require_outside(out: Path, data: str) -> None:
@@ -306,6 +305,10 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                   "the views are not those of another number of processes" if group.size > 1 else ""))
     elif request.like and (before := read_config(request.like).get("transform")):
         yield f"note: {request.like} was trained with the transform {before}, which is not taken: give it as transform="
+    if request.like and not spec.data.manifest.grouped_by and (
+            grouped := group_of(read_config(request.like), request.data)):
+        yield (f"note: {request.like} was trained with --group {shlex.quote(grouped)}, which is not taken: add it if "
+               "the images of these data belong together in the same way")
     if group.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         command = spec.about.get("command", "alexnet train ...")
         yield (f"note: this host has {count} GPUs and one of them trains; all of them: torchrun --standalone "

@@ -22,8 +22,9 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.overlap import Overlap
-from alexnet.data.packed import PackedSplit
+from alexnet.data.packed import PackedSplit, is_packed
 from alexnet.data.subset import SubsetDataset
+from alexnet.data.url_images import is_url
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint_files import HEAD, require_single_run
@@ -253,6 +254,16 @@ def read_config(run: Path) -> Config:
     if missing:
         raise UserError(f"{path} has no {min(missing)}", remedy)
     return config
+
+
+def group_of(config: Config, data: str | Path) -> str | None:
+    """The --group with which a run's data is opened again; None for packed and streamed data, which have their own.
+
+    Args:
+        config: of the run.
+        data: what the user calls it.
+    """
+    return None if is_url(str(data)) or is_packed(data) else config["data"].get("group")
 
 
 def logged_to(run: Path) -> list[str]:

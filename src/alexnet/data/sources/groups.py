@@ -7,8 +7,9 @@ A group is stated by a pattern of the file names (`{animal}_{n}.jpg`), by the fo
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
@@ -43,7 +44,7 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
         source: the folder of the data, in which a table may lie.
 
     Raises:
-        UserError: no image has a group, or there is one group only.
+        UserError: no image has a group, there is one group only, or none can be held out.
     """
     images = [image for split in dataset.splits.values() for image in split]
     grouping, notes = find_groups(dataset, images, group, source)
@@ -66,6 +67,10 @@ def _hold_out(dataset: Dataset, grouping: Grouping, held_out: float, seed: int) 
     (train,) = dataset.splits.values()
     groups = [grouping.name_of(image.name) for image in train]
     held = hold_out_groups(groups, [image.label for image in train], held_out, seed)
+    require(bool(held), f"--group {grouping.by} leaves nothing to hold out for validation: each of its "
+            f"{len(set(groups)):,} groups has all images of a class",
+            f"give smaller groups, so that a class has two or more, or put images of other groups into a folder val/; "
+            f"{_FORMS}")
     is_held = [group in held for group in groups]
     splits = {"train": [image for image, is_val in zip(train, is_held, strict=True) if not is_val],
               "val": [image for image, is_val in zip(train, is_held, strict=True) if is_val]}
@@ -84,7 +89,7 @@ def find_groups(
         remedy = f"put the images of each group into a folder of their own in the class folder, or {_FORMS}"
         problem = f"--group folder: no image of {dataset.source} lies in a folder below its class folder"
     elif "{" in group or "(?P<" in group:
-        expression = _compile(group)
+        expression = _compile(unicodedata.normalize("NFC", group))
         found = {image.name: _match(expression, image.name, "/" in group) for image in images}
         remedy = f"compare it with their names; {_FORMS}"
         problem = (f"the pattern of --group {group!r} matches none of the {len(images):,} images of {dataset.source}, "
@@ -92,9 +97,25 @@ def find_groups(
     else:
         found, notes = _read_table(_open_table(group, source), [image.name for image in images])
         remedy, problem = _FORMS, f"the table of --group {group} gives no image of {dataset.source} a group"
-    groups = {name: key for name, key in found.items() if key}
+    groups = {name: _key(given) for name, given in found.items() if given}
     require(bool(groups), problem, remedy)
-    return Grouping(group, groups), notes
+    return Grouping(group, groups), [*notes, *_note_spellings(found.values())]
+
+
+def _key(name: str) -> str:
+    """Equal for names of a group that differ in upper and lower case, or in how a file system composes accents."""
+    return unicodedata.normalize("NFC", name.strip().casefold())
+
+
+def _note_spellings(names: Iterable[str]) -> list[str]:
+    first = dict[str, str]()
+    others = {name: first[_key(name)] for name in names if name and first.setdefault(_key(name), name) != name}
+    if not others:
+        return []
+    name, same = (each.replace("\0", " ") for each in next(iter(others.items())))
+    return [f"{len(others):,} group{'s' * (len(others) != 1)} differ{'s' * (len(others) == 1)} from another only in "
+            f"spelling (upper and lower case, or Unicode) and {'is' if len(others) == 1 else 'are'} one group with it, "
+            f"such as {name!r} and {same!r}"]
 
 
 def _folder_below(name: str, class_folder: str) -> str:
@@ -103,9 +124,9 @@ def _folder_below(name: str, class_folder: str) -> str:
     Folders of the same name in two classes are one group: one site, or one patient.
     """
     parts = name.split("/")[:-1]
-    folded = [part.strip().casefold() for part in parts]
-    if class_folder.casefold() in folded:
-        parts = parts[folded.index(class_folder.casefold()) + 1 :]
+    keys = [_key(part) for part in parts]
+    if _key(class_folder) in keys:
+        parts = parts[keys.index(_key(class_folder)) + 1 :]
     return "/".join(parts)
 
 
@@ -113,7 +134,11 @@ def _folder_below(name: str, class_folder: str) -> str:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    """The expression of a pattern, whose fields other than {n} and {any} name the group, or of a regular expression."""
+    """The expression of a pattern, whose fields other than {n} and {any} name the group, or of a regular expression.
+
+    A pattern with a slash matches the end of a path, and a field lies within one folder: the same patient in train/mel
+    and val/nevus is one group by {patient}/{n}.jpg.
+    """
     if "(?P<" in pattern:
         return compile_simple(pattern, "group", {})
     fields = [field for field in re.findall(r"\{(\w+)\}", pattern) if field not in WILDCARDS]
@@ -123,11 +148,13 @@ def _compile(pattern: str) -> re.Pattern[str]:
     require(not twice, f"the group pattern {pattern!r} has {{{''.join(twice[:1])}}} twice")
     bad = [field for field in fields if not field.isidentifier()]
     require(not bad, f"the group pattern {pattern!r} has {{{''.join(bad[:1])}}}, which is no name", "use letters")
-    return compile_simple(pattern, "group", {field: f"(?P<{field}>.+?)" for field in fields})
+    expression = compile_simple(pattern, "group", {field: f"(?P<{field}>[^/]+?)" for field in fields})
+    return re.compile(f"(?:.*/)?{expression.pattern}", expression.flags)
 
 
 def _match(expression: re.Pattern[str], name: str, is_path: bool) -> str:
     """The values of the pattern's fields; "" if the name does not match."""
+    name = unicodedata.normalize("NFC", name)
     match = expression.match(name if is_path else name.rpartition("/")[2])
     return "\0".join(value or "" for value in match.groupdict().values()).strip("\0") if match else ""
 
@@ -160,6 +187,6 @@ def _read_table(table: Table, images: Sequence[str]) -> tuple[dict[str, str], li
                 "give paths relative to the data")
         absent += [] if found else [cell or "a row without a name"]
         for image in found:
-            require(groups.setdefault(image, group) == group,
+            require(_key(groups.setdefault(image, group)) == _key(group),
                     f"{table.name} has {cell} in two groups, {groups[image]!r} and {group!r}", "leave one row out")
     return groups, left_out(absent, "row", f"of {table.name} without an image in the data")

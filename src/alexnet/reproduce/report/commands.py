@@ -14,6 +14,7 @@ from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.data.class_names import printable
 from alexnet.reproduce.report.run_data import RunData
 from alexnet.training.events import Config
+from alexnet.training.run_folder import group_of
 
 Obstacle = Literal["transform", "interrupted", "no_preset", "subset", "fold", "init"]
 
@@ -39,7 +40,7 @@ def training_command(config: Config) -> str | None:
     epochs = settings.pop("recipe.epochs", None)
     words = ["torchrun", "--nproc-per-node", str(config["processes"]), "-m"] if config.get("processes", 1) > 1 else []
     words += ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
-    words += ["--group", config["data"]["group"]] if "group" in config["data"] else []
+    words += ["--group", group] if (group := group_of(config, config["data"]["source"])) else []
     words += ["--epochs", str(epochs)] if epochs else []
     words += ["--init", config["init"]] if "init" in config else []
     words += ["--seed", str(config.get("seed", 0))]
@@ -100,7 +101,7 @@ def next_commands(config: Config, run: str) -> list[tuple[str, str]]:
         run: its folder.
     """
     _, data, labels = _arguments(config)
-    group = ["--group", config["data"]["group"]] if "group" in config["data"] else []
+    group = ["--group", given] if (given := group_of(config, data)) else []
     return [(purpose, printable(shlex.join(["alexnet", *line]))) for purpose, line in (
         ("Classify new images", ["predict", run, "IMAGES"]),
         ("Classify images in the browser", ["serve", run]),
