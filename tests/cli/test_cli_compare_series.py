@@ -62,6 +62,19 @@ def test_a_folder_of_train_seeds_stands_for_its_runs_and_the_text_says_how_it_te
     assert "measured: all 44 images" in printed
 
 
+def test_a_run_that_did_not_come_to_its_end_is_no_member_of_a_series(series, class_folders, tmp_path, capsys):
+    shutil.copytree(series / "b", tmp_path / "b")
+    log = tmp_path / "b" / "seed-1" / "log.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if '"end"' not in line))
+    assert alexnet("compare", series / "a", "--with", tmp_path / "b", class_folders) == 2
+    assert f"{tmp_path}/b/seed-1 has not come to its end: it diverged, or was stopped" in " ".join(
+        capsys.readouterr().err.split())
+    for name in ("best", "last"):
+        shutil.rmtree(tmp_path / "b" / "seed-1" / name)
+    assert alexnet("compare", series / "a", "--with", tmp_path / "b", class_folders) == 2
+    assert f"{tmp_path}/b/seed-1 ended before a checkpoint was saved" in " ".join(capsys.readouterr().err.split())
+
+
 def test_series_of_other_seeds_are_tested_unpaired_and_said_to_be(series, class_folders, capsys):
     a, b = series / "a", series / "b"
     assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", b, class_folders, "--json") == 0

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -28,6 +29,21 @@ def test_the_form_keeps_words_and_drops_numbers_and_names():
     assert form("top-1 error 3%") != form("top-5 loss 3%")
 
 
+def test_the_images_that_an_output_counts_and_lists_are_those_of_the_folder_in_its_command():
+    images = {"PHOTOS": 120, "PHOTOS/church": 40, "PHOTOS/parachute": 40, "PHOTOS/springer": 40}
+    compared = 0
+    for block, output in pairwise(blocks(PAGE)):
+        if block.language != "sh":
+            continue
+        (folder,) = {word for line in block.lines for word in shlex.split(line) if word.startswith("PHOTOS")} or {""}
+        counted = re.findall(r"\bof (\d+) images|^PHOTOS: (\d+) images", output.text, re.MULTILINE)
+        assert {int("".join(number)) for number in counted} <= {images.get(folder)}
+        listed = re.findall(r"^(PHOTOS/\S+?),", output.text, re.MULTILINE)
+        assert all(path.startswith(f"{folder}/") for path in listed)
+        compared += len(counted) + len(listed)
+    assert compared == 6  # three counts and three photos
+
+
 @pytest.mark.slow
 @pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
 @pytest.mark.usefixtures("one_thread")
@@ -40,7 +56,7 @@ def test_what_the_page_shows_is_what_the_commands_print(class_folders, tmp_path,
     for block in blocks(PAGE):
         if block.language == "sh":
             for line in block.lines:
-                words = shlex.split(line)[1:]
+                words = shlex.split(line.replace("PHOTOS/springer", "PHOTOS/ash"))[1:]
                 if words[0] == "train":  # of two epochs the better one is chosen
                     set_option(words, "--epochs", "2")
                 assert alexnet(*words) == 0

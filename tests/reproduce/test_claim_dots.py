@@ -17,7 +17,8 @@ def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
                                  comparison(name="epochs", quantity="epochs", unit="times", paper=2.0, sign=1,
                                             values=[1.5, 1.7], mean=1.6, low=1.3, high=1.9, low_all=1.2,
                                             high_all=2.1, least=1.1)])
-    points, times, errors, tuning = claim_dots(shown).axes
+    points, times, errors, epochs, tuning = claim_dots(shown).axes
+    assert {text.text for text in shapes(epochs, Text)} >= {"no dropout", "(0 of 3 runs)"}  # no run has the quantity
     assert title(points) == "Difference in top-1 error, in points (negative: less)"
     assert title(times) == "Ratio of epochs (below 1: less)"
     # The interval of this comparison, and around it the simultaneous one.
@@ -74,6 +75,50 @@ def test_rates_that_are_chosen_by_different_quantities_are_in_different_panels()
     assert centers(runs, "blue") == [(0.4, 1), (0.42, 1)]
     assert labels(errors, rows=True)["50%"] == 0.5
     assert not [text for text in labels(epochs, rows=True) if "%" in text]
+
+
+TO_5 = "epochs to 5% clean training error"
+
+
+def with_epochs(name, epochs, late=()):
+    """A network whose runs end at the target: no validation; `late` are the epochs of those that did not reach it."""
+    fast = variant(name, (0.5,) * (len(epochs) + len(late))) | {"tuned_by": TO_5}
+    nothing = {"top1_error": None, "top5_error": None, "loss": None, "value": None}
+    fast["runs"] = [run | nothing | {"more": {TO_5: value}} for run, value in zip(
+        fast["runs"], [*epochs, *[None] * len(late)], strict=True)]
+    for run, limit in zip(fast["runs"][len(epochs):], late, strict=True):
+        run["epochs_without_target"] = limit
+    return fast
+
+
+def test_every_network_is_drawn_with_the_quantity_that_it_is_compared_by():
+    epochs = comparison(variant="dropout, fastest", reference="fastest", quantity=TO_5, unit="times", mean=2.0, low=1.9,
+                        high=2.1, values=[2.0])
+    variants = [variant("no dropout", (0.42, 0.44)), variant("dropout", (0.39, 0.41)),
+                with_epochs("fastest", (60.0, 66.0)), with_epochs("dropout, fastest", (130.0,), late=(300,))]
+    _, _, errors, reached, *_ = claim_dots(outcome(variants=variants, comparisons=[comparison(), epochs])).axes
+    assert [title(axes) for axes in (errors, reached)] == ["Every run: top-1 error", f"Every run: {TO_5}"]
+    assert labels(errors, rows=True) == {"no dropout": 0, "dropout": 1}
+    assert labels(reached, rows=True) == {"fastest": 0, "dropout, fastest": 1}
+    # The third variant has the third color, red, and the fourth is quiet, as in the panels of the tuning.
+    assert centers(reached, "red") == [(60.0, 0), (66.0, 0)]
+    assert curves(reached, "red", 1.8) == [[(63.0, -0.36), (63.0, 0.36)]]
+    # A run that did not reach the target is a filled triangle, and its network has no mean.
+    (triangle,) = shapes(reached, Path, fill="quiet", closed=True)
+    xs = [x for x, _ in triangle.points]
+    assert min(xs) < reached.place(300, 1)[0] < max(xs)
+    assert max(xs) - min(xs) < 10
+    assert centers(reached, "quiet", fill=None)[0][0] == pytest.approx(130, abs=2)
+    assert not curves(reached, "quiet", 1.8)
+
+
+def test_a_network_with_runs_that_have_no_value_says_how_many_are_drawn():
+    poor = with_epochs("dropout", (60.0, None, 62.0))
+    shown = comparison(quantity=TO_5, unit="times", mean=2.0, low=1.9, high=2.1, values=[2.0])
+    _, runs, *_ = claim_dots(outcome(variants=[with_epochs("no dropout", (30.0, 31.0)), poor],
+                                     comparisons=[shown])).axes
+    assert {"dropout", "(2 of 3 runs)"} <= {text.text for text in shapes(runs, Text)}
+    assert not [text for text in shapes(runs, Text) if "of 2 runs" in text.text]
 
 
 @pytest.mark.parametrize(("expected", "label", "dashes"), [

@@ -168,7 +168,7 @@ def test_shapes_that_reach_over_the_edge_are_cut_off():
 
 
 def test_an_svg_has_the_same_shapes_and_escapes_text():
-    drawing = Drawing(100, 50, "A <title> & more")
+    drawing = Drawing(100, 50, "A <title> & more, caf\udce9\x01")
     drawing.line([(0, 1.005), (10, 1.005), (10, 20), (5, 5)], "quiet", 2, dashes=(3, 1), opacity=0.5)
     drawing.area([(1, 1), (2, 1), (2, 2)], "red", 0.25, stroke="ink", layer="conv1")
     drawing.circle((3, 4), 2.5, fill="blue")
@@ -177,7 +177,7 @@ def test_an_svg_has_the_same_shapes_and_escapes_text():
     root = ET.fromstring(svg(drawing, standalone=True))
     assert root.attrib["viewBox"] == "0 0 100 50"
     assert (root.attrib["width"], root.attrib["role"]) == ("100pt", "img")
-    assert root.find(f"{SVG}title").text == "A <title> & more"
+    assert root.find(f"{SVG}title").text == "A <title> & more, caf\ufffd\ufffd"
     line, area = root.iter(f"{SVG}path")
     assert re.fullmatch(r"M0 1(\.0[01])?H10V20L5 5", line.attrib["d"])
     assert line.attrib["stroke-dasharray"] == "6 2"  # in line widths

@@ -88,6 +88,22 @@ def test_a_value_of_its_own_has_a_column():
                                                "9.00 ± 1.00"]
 
 
+def test_the_epochs_to_a_target_have_a_column_and_runs_that_did_not_reach_it_are_bounds():
+    target = "epochs to 5% clean training error"
+    page_of = outcome(variants=[variant(name, (0.4, 0.4, 0.4)) for name in ("no dropout", "dropout", "slow", "fast")],
+                      comparisons=[comparison(), comparison(quantity=target, unit="times")])
+    for tried, epochs in zip(page_of["variants"], [(60.0, 62.0, 64.0), (None,) * 3, (None, 10.0, None),
+                                                   (5.0, None, 7.0)], strict=True):
+        for measured, value in zip(tried["runs"], epochs, strict=True):
+            measured["more"] = {target: value}
+            if tried["name"] == "slow" and value is None:
+                measured["epochs_without_target"] = 40
+    page = results_markdown([page_of], "results")
+    assert "| clean training error | epochs to 5% clean training error |" in page
+    assert [rows(page, f"{name} |")[0][-1] for name in ("no dropout", "dropout", "slow", "fast")] == [
+        "62.00 ± 2.00", "not reached", "at least 30.00 (2 of 3 runs did not reach it)", "6.00 ± 1.41 (2 of 3 runs)"]
+
+
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
 

@@ -149,7 +149,7 @@ def _print_series(series: tuple[Series, Series], measured: _Measured, all_settin
 
 def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list[str], list[str], str | None]:
     """The runs before --with, those after it, and the data if the last path of either is no run."""
-    from alexnet.models.checkpoint_files import require_single_run, runs_in
+    from alexnet.models.checkpoint_files import require_single_run, runs_in, runs_without_checkpoint
     from alexnet.models.formats.recognize import is_weights
 
     usage = "alexnet compare runs/a/seed-0 runs/a/seed-1 --with runs/b/seed-0 runs/b/seed-1 [DATA]"
@@ -161,6 +161,10 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
         if part and not (is_weights(part[-1]) or runs_in(Path(part[-1]))):
             data.append(part.pop())
     require(len(data) <= 1, f"{' and '.join(data)} are no runs, and compare takes one data set", usage)
+    lost = [run for path in (*parts[0], *parts[1]) if runs_in(Path(path))
+            for run in runs_without_checkpoint(Path(path))]
+    require(not lost, f"{' and '.join(map(str, lost))} ended before a checkpoint was saved",
+            "train it again, or name the other runs of the series one by one")
     names, others = ([name for path in part for name in (list(map(str, runs_in(Path(path)))) or [path])]
                      for part in parts)
     if with_ is None:

@@ -40,7 +40,8 @@ from alexnet.models.numpy_network import NumpyNetwork, softmax
 
 MOST_MULTIPLY_ADDS = 50e9
 """Of all images together, up to which NumPy is used: 206 images by the packaged network, 69 by the paper's. On one core
-both engines take the same time at twice as many; with more cores torch gains more (docs/performance.md)."""
+both engines would take the same time at about 670 and 115 images (computed); with more cores, at fewer. So the limit is
+lower (docs/performance.md)."""
 
 _BATCH_SIZE = 8
 """Images in a forward pass: conv1's and conv2's patches of more do not stay in the processor's cache."""

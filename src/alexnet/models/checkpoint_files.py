@@ -86,6 +86,11 @@ def runs_in(path: Path) -> list[Path]:
     return sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
 
 
+def runs_without_checkpoint(path: Path) -> list[Path]:
+    """The runs directly in a folder that ended before they had saved one, such as those that diverged at once."""
+    return sorted({config.parent for config in path.glob("*/config.json")} - {*runs_in(path)})
+
+
 def read_head(path: Path) -> Head:
     """Read and verify a head.
 

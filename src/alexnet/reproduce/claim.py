@@ -15,7 +15,7 @@ Quantity = Literal["top1", "errors", "train", "gap", "loss", "epochs", "recolore
 """What is measured of a run, at the weights of its last epoch:
 
 top1: top-1 error on the validation split, with the variant's number of views
-errors: the same, compared as a relative difference, since published differences are of much higher errors than ours
+errors: the same, compared as a relative difference, since our errors differ from those of the published differences
 train: clean training error, of the training images' center crops in evaluation mode
 gap: overfitting, the validation split's top-1 error less the clean training error, both of center crops
 loss: cross-entropy on the validation split, in nats; compared as a ratio
@@ -23,6 +23,9 @@ epochs: epochs until the clean training error falls to the claim's target; compa
 recolored_rise: top-1 error on validation images with color noise, less the error on the same images without it
 norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
 """
+
+EPOCHS_TO = "epochs to "
+"""How the name of the quantity `epochs` begins on a page: "epochs to 25% clean training error"."""
 
 Unit = Literal["points", "times", "percent"]
 """`points`: a difference of fractions, such as errors, in percentage points. `times`: a ratio, such as of epochs.

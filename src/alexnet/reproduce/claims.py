@@ -77,7 +77,7 @@ _FEW_IMAGES = (
           note=f"{_GAP}; all variants have the same number of steps"),
 )
 
-# Published differences are of errors near 40%, ours of errors near 20%, so both are compared as relative differences.
+# Published differences of errors are compared as relative ones, because our errors differ from the paper's.
 # The reference is Table 2's "1 CNN", 40.7%, plus the effect where the number is what something lowers the error by.
 _ALL_IMAGES = (
     Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points",

@@ -20,7 +20,7 @@ from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.inference.metrics import Errors, count_errors
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.response_norm import ResponseNorm
-from alexnet.reproduce.claim import Claim, Quantity
+from alexnet.reproduce.claim import EPOCHS_TO, Claim, Quantity
 from alexnet.reproduce.runs import FinishedRun
 
 RECOLORING = 0.5
@@ -38,7 +38,7 @@ def quantity_names(claim: Claim) -> dict[str, str]:
     return {
         "top1": "top-1 error", "errors": "top-1 error", "train": "clean training error",
         "gap": "overfitting gap", "loss": "validation loss",
-        "epochs": f"epochs to {claim.target or 0:.0%} clean training error",
+        "epochs": f"{EPOCHS_TO}{claim.target or 0:.0%} clean training error",
         "recolored_rise": "rise of the error by recoloring", "norm": "alpha x sum / k"}
 
 

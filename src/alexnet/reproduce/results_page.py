@@ -14,12 +14,14 @@ from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.outcome import OutcomeJson, VariantJson
 from alexnet.reproduce.results import not_measured
 from alexnet.reproduce.results_text import (
+    compared_quantities,
     describe_views,
     design_notes,
     error_views,
     format_expected,
     format_mean_sd,
     format_measured,
+    format_runs,
     format_seeds,
     mark,
     verdict_sentences,
@@ -97,8 +99,11 @@ of at least 95%, all of the claim's thin bars contain their true values. The red
 there is none, it is dashed and is the least effect that counts. The gray area is the side that the claim predicts. A
 triangle instead of the dot is a bound: runs of one network ended before they reached the target and count with the
 epochs that they had, so the true ratio lies further on, where the triangle points.
-*Lower left:* every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried
-with other seeds, the chosen one filled; a cross is a rate at which a run diverged or did not reach the target.
+*Lower left:* every run of the networks, one panel for each quantity by which networks are compared, with a line at the
+mean. A filled triangle is a run that ended before it reached the target, at the epochs that it had; its network has no
+line. Where other runs have no value, such as those that diverged, the number of the shown runs stands below the name.
+*Lower right:* the learning rates that were tried with other seeds, the chosen one filled; a cross is a rate at
+which a run diverged or did not reach the target.
 
 **How a verdict is made.** A difference is *significant* if its p value is below 0.05 (two-sided paired t test over the
 seeds, after Holm's correction for all comparisons of the claim). The size of an effect is judged by the thin *bar*, or
@@ -113,13 +118,13 @@ than the published one; or only a bound of it is known, which is smaller |
 effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
-The paper's differences are of errors near 40%, ours of errors near 20%. So both are compared as *relative* differences:
-"−3.3%" means 3.3% fewer errors, and "1.4 points of 42.1%" beside it is what was published. Where nothing was published,
-a least effect counts (smallest effect size of interest), such as 1 point of top-1 error or a factor of 1.1 in epochs
-or losses; the dashed line shows it. Smaller effects count as none. A comparison is also undecided if fewer seeds were
-run than the claim plans, if a run diverged, if runs of both
-networks did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a
-fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
+Published differences of errors are compared as *relative* ones, because our errors differ from the paper's: "−3.3%"
+means 3.3% fewer errors, and "1.4 points of 42.1%" beside it is what was published. Epochs and losses
+are compared as ratios. Where nothing was published, a least effect counts (smallest effect size of interest), such as 1
+point of top-1 error or a factor of 1.1 in epochs or losses; the dashed line shows it. Smaller effects count as none. A
+comparison is also undecided if fewer seeds were run than the claim plans, if a run diverged, if runs of both networks
+did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a fair
+comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
 a significant difference may cross the line of no difference.
 
 **What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
@@ -132,9 +137,10 @@ large enough: a true effect of this size is found in 80% of such experiments. If
 more seeds are needed.
 
 Tables give mean ± standard deviation over seeds, after the last epoch. *Common* settings are those of the design. The
-*clean* training error is that of the training images without dropout and without random crops. Results with other data,
-images, epochs, seeds, precision or settings stand side by side; of several results of one design, the last one in the
-file is shown, and its section says so."""
+*clean* training error is that of the training images without dropout and without random crops. *At least* is a mean in
+which runs that ended before their target count with the epochs that they had. Runs that
+end at their target are not validated. Results with other data, images, epochs, seeds, precision or settings stand side
+by side; of several results of one design, the last one in the file is shown, and its section says so."""
 
 
 def _summary(outcomes: Sequence[OutcomeJson]) -> str:
@@ -192,9 +198,11 @@ def _networks(outcome: OutcomeJson) -> str:
     """One row for each variant: settings, learning rate, and mean and standard deviation over seeds of its results."""
     variants = outcome["variants"]
     own_value = any(run["value"] != run["top1_error"] for variant in variants for run in variant["runs"])
+    columns = {"top-1 error", "validation loss", "clean training error", outcome["value_name"]}
+    further = [quantity for quantity in compared_quantities(outcome) if quantity not in columns]
     titles = ["network", "settings", "best learning rate (tried)", "inside the tried rates", "top-1 error",
               "top-5 error", "loss", "clean training error",
-              *([f"compared: {escape(outcome['value_name'])}"] if own_value else [])]
+              *([f"compared: {escape(outcome['value_name'])}"] if own_value else []), *map(escape, further)]
     rows = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     # Networks that are evaluated with several views and with one stand in one table: each error then says which.
     with_views = any(variant["views"] != 1 for variant in variants)
@@ -209,8 +217,8 @@ def _networks(outcome: OutcomeJson) -> str:
                  format_mean_sd((run["loss"] for run in runs), percent=False) + seen,
                  format_mean_sd((run["train_error"] for run in runs), percent=True)]
         if own_value:
-            cells.append(format_mean_sd((run["value"] for run in runs),
-                                        percent=outcome["value_name"] in outcome["fractions"]) + compared)
+            cells.append(format_runs(variant, outcome["value_name"], outcome) + compared)
+        cells += [format_runs(variant, quantity, outcome) for quantity in further]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from alexnet.reproduce.claim import Unit
-from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, VariantJson
+from alexnet.reproduce.claim import EPOCHS_TO, Unit
+from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, RunJson, VariantJson
 
 NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0, "percent": 0.0}
 """The value of a comparison whose two sides are equal."""
@@ -103,6 +103,36 @@ def format_mean_sd(values: Iterable[float | None], *, percent: bool) -> str:
     numbers = [statistics.fmean(measured), *([statistics.stdev(measured)] if len(measured) > 1 else [])]
     missing = f" ({len(measured)} of {len(runs)} runs)" if len(measured) < len(runs) else ""
     return " ± ".join(f"{scale * number:.{decimals}f}" for number in numbers) + sign + missing
+
+
+def compared_quantities(outcome: OutcomeJson) -> list[str]:
+    """What the comparisons of an outcome are about, each quantity once, in their order."""
+    return list(dict.fromkeys(comparison["quantity"] for comparison in outcome["comparisons"]))
+
+
+def run_value(run: RunJson, quantity: str, outcome: OutcomeJson) -> float | None:
+    """What was measured of a run. None: it has no such value, or did not reach its target."""
+    return run["value"] if quantity == outcome["value_name"] else run.get("more", {}).get(quantity)
+
+
+def run_bound(run: RunJson, quantity: str) -> int | None:
+    """The epochs of a run that is trained to a target and did not reach it: it needs more. None for all others."""
+    return run.get("epochs_without_target") if quantity.startswith(EPOCHS_TO) else None
+
+
+def format_runs(variant: VariantJson, quantity: str, outcome: OutcomeJson) -> str:
+    """A quantity of a variant's runs: "39.3 ± 0.8%"; "at least 12.00 (1 of 3 runs did not reach it)"; "not reached"."""
+    runs = variant["runs"]
+    values = [run_value(run, quantity, outcome) for run in runs]
+    bounds = [run_bound(run, quantity) for run in runs]
+    least = [value if value is not None else bound for value, bound in zip(values, bounds, strict=True)]
+    known = [value for value in least if value is not None]
+    if any(bound is not None for bound in bounds) and len(known) == len(runs):
+        late = sum(value is None for value in values)
+        return f"at least {statistics.fmean(known):.2f} ({late} of {len(runs)} runs did not reach it)"
+    if quantity.startswith(EPOCHS_TO) and not known and any(run["train_error"] is not None for run in runs):
+        return "not reached"
+    return format_mean_sd(values, percent=quantity in outcome["fractions"])
 
 
 def format_seeds(seeds: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from alexnet.inference.metrics import Errors
 from alexnet.models.checkpoint import Checkpoint, weights_sha256
 from alexnet.reproduce.run_settings import differing_settings
 from alexnet.reproduce.significance import TTest, paired_t_test, welch_t_test
+from alexnet.training.run_folder import logged
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Series:
         """
         former: dict[str, str] = {}
         for saved, name in zip(self.checkpoints, self.names, strict=True):
+            _require_finished(saved, name)
             digest = weights_sha256(saved.weights)
             require(digest not in former, f"{former.get(digest)} and {name} hold the same weights, so they are no two "
                     "runs", "name each run of a series once")
@@ -47,6 +49,15 @@ class Series:
                 values = ", ".join("not recorded" if value is None else str(value) for value in setting.values)
                 raise UserError(f"the runs of one series differ in {setting.name} ({values}): {', '.join(self.names)}",
                                 "put runs that differ only in their seed into one series")
+
+
+def _require_finished(saved: Checkpoint, name: str) -> None:
+    """Raise UserError for a checkpoint of a run that diverged or was stopped: its best epoch is not its result."""
+    if saved.path is None or not (events := logged(saved.path.parent)):
+        return  # weights without a log
+    require(any(event["event"] == "end" for event in events),
+            f"{name} has not come to its end: it diverged, or was stopped",
+            f"resume it (alexnet train DATA --out {saved.path.parent} --resume), or leave it out of the series")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Dynamic batching: combine the images of many requests into batches, each for one network.
 
 On a CPU an image takes half as long in a batch of 8 as alone, and no less in a larger batch, for which other clients
-would wait longer; a GPU computes a larger one in nearly the same time. When idle, the batcher waits up to `max_delay`
-for more requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of each client in
-turn.
+would wait longer. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up to
+`max_delay` for more requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of
+each client in turn.
 
 All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
 hold. A network that is replaced needs no queue of its own: its images end in batches of their own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from alexnet.reproduce.figures.axes import SMALL, Axes, Key, Marker, Scale, draw_legend
 from alexnet.reproduce.figures.drawing import Color, Drawing
@@ -14,9 +14,12 @@ from alexnet.reproduce.outcome import Bound, ComparisonJson, OutcomeJson
 from alexnet.reproduce.results_text import (
     NO_DIFFERENCE,
     THE_PAPER,
+    compared_quantities,
     format_interval,
     format_number,
     format_published,
+    run_bound,
+    run_value,
 )
 
 WIDTH, NAMES, RUNS = 600.0, 169.0, 191.0
@@ -33,26 +36,51 @@ MARKERS: tuple[Marker, ...] = ("circle", "square", "diamond", "up", "down", "plu
 
 
 def claim_dots(outcome: OutcomeJson) -> Drawing:
-    """Draw an outcome: its comparisons, one panel a quantity, above the value of every run and the tuning.
+    """Draw an outcome: its comparisons, above every run and the tuning; one panel a quantity.
 
-    The variants differ in color and marker, which are the same in both lower panels.
+    The variants differ in color and marker, which are the same in all lower panels.
     """
     panels = [list(group) for _, group in groupby(
         outcome["comparisons"], key=lambda comparison: (comparison["quantity"], comparison["unit"]))]
     tuned_by = list(dict.fromkeys(variant["tuned_by"] for variant in outcome["variants"]))
-    tuning_height = max(100.0, len(outcome["variants"]) * VARIANT_ROW / len(tuned_by))
-    heights = [len(panel) * ROW for panel in panels] + [tuning_height] * len(tuned_by)
+    run_panels = _run_panels(outcome)
+    run_rows = sum(map(len, run_panels.values()))
+    # Both lower columns have the same height.
+    lower = max(100.0 * len(tuned_by) + GAP * (len(tuned_by) - 1),
+                100.0 * len(run_panels) + GAP * (len(run_panels) - 1),
+                VARIANT_ROW * run_rows + GAP * (len(run_panels) - 1))
+    heights = [*(len(panel) * ROW for panel in panels), lower]
     drawing = Drawing(WIDTH, KEY + sum(heights) + GAP * len(heights), f"Outcome of the claim {outcome['claim']}")
     _draw_key(drawing, outcome["comparisons"])
     top = KEY + 29
     for panel, tall in zip(panels, heights, strict=False):
         _draw_comparisons(drawing, top, tall, panel)
         top += tall + GAP
-    _draw_runs(drawing, top, (tuning_height + GAP) * len(tuned_by) - GAP, outcome)
+    run_top, row_height = top, (lower - GAP * (len(run_panels) - 1)) / run_rows
+    for quantity, shown in run_panels.items():
+        _draw_runs(drawing, run_top, row_height * len(shown), outcome, quantity, shown)
+        run_top += row_height * len(shown) + GAP
+    tuning_height = (lower + GAP) / len(tuned_by) - GAP
     for quantity in tuned_by:
         _draw_tuning(drawing, top, tuning_height, outcome, quantity)
         top += tuning_height + GAP
     return drawing
+
+
+def _run_panels(outcome: OutcomeJson) -> dict[str, list[int]]:
+    """By quantity, the places of the variants that are compared by it; those of no comparison have the main quantity.
+
+    Panels without a variant are left out.
+    """
+    names = [variant["name"] for variant in outcome["variants"]]
+    compared = [(one["quantity"], {one["variant"], one["reference"]}) for one in outcome["comparisons"]]
+    found = {quantity: {name for other, pair in compared if other == quantity for name in pair}
+             for quantity in compared_quantities(outcome)}
+    alone = set(names) - {name for pair in found.values() for name in pair}
+    if alone:
+        found[outcome["value_name"]] = found.get(outcome["value_name"], set()) | alone
+    panels = {quantity: [row for row, name in enumerate(names) if name in shown] for quantity, shown in found.items()}
+    return {quantity: rows for quantity, rows in panels.items() if rows}
 
 
 def _draw_comparisons(drawing: Drawing, top: float, height: float, comparisons: Sequence[ComparisonJson]) -> None:
@@ -113,21 +141,39 @@ def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, before: Compari
     axes.text(x + (4 if is_right else -4), top + 10, text, SMALL, "red", anchor="start" if is_right else "end")
 
 
-def _draw_runs(drawing: Drawing, top: float, height: float, outcome: OutcomeJson) -> None:
-    """One row a variant: the measured value of each seed, and a line at their mean."""
-    variants = outcome["variants"]
-    x = _padded(run["value"] for variant in variants for run in variant["runs"])
+def _draw_runs(
+    drawing: Drawing, top: float, height: float, outcome: OutcomeJson, quantity: str, shown: Sequence[int],
+) -> None:
+    """One row a variant: the value of each seed, and a line at their mean.
+
+    A run that did not reach its target is a triangle at the epochs that it had. Then there is no line.
+
+    Args:
+        drawing, top, height: the drawing, and where the panel is.
+        outcome: has the variants.
+        quantity: what is drawn of each run.
+        shown: places of the variants among those of the outcome, which give their colors and markers.
+    """
+    variants = [outcome["variants"][place] for place in shown]
+    reached = [[value for run in variant["runs"] if (value := run_value(run, quantity, outcome)) is not None]
+               for variant in variants]
+    bounds: list[list[float]] = [
+        [bound for run in variant["runs"] if (bound := run_bound(run, quantity)) is not None] for variant in variants]
+    x = _padded(value for row in (*reached, *bounds) for value in row)
     axes = Axes(drawing, NAMES, top, RUNS, height, x, Scale(len(variants) - 0.5, -0.5))
     ticks = linear_ticks(x.low, x.high, 5)
-    axes.x_axis(ticks, _value_labels(ticks, outcome, outcome["value_name"]), grid=True)
-    _name_rows(axes, [variant["name"] for variant in variants], 2)
-    axes.title(textwrap.fill(f"Every run: {outcome['value_name']}", 34, max_lines=2))
-    for row, variant in enumerate(variants):
-        values = [run["value"] for run in variant["runs"] if run["value"] is not None]
-        if values:
+    axes.x_axis(ticks, _value_labels(ticks, outcome, quantity), grid=True)
+    counts = [(len(values) + len(late), len(variant["runs"]))
+              for variant, values, late in zip(variants, reached, bounds, strict=True)]
+    _name_rows(axes, [variant["name"] for variant in variants], 2,
+               ["" if drawn == runs else f"({drawn} of {runs} runs)" for drawn, runs in counts])
+    axes.title(textwrap.fill(f"Every run: {quantity}", 34, max_lines=2))
+    for row, (place, values, late) in enumerate(zip(shown, reached, bounds, strict=True)):
+        if values and not late:
             mean = sum(values) / len(values)
-            axes.line([axes.place(mean, row - 0.36), axes.place(mean, row + 0.36)], _color(row), 1.8)
-        axes.marks(values, [row] * len(values), _color(row), 2.5, _marker(row))
+            axes.line([axes.place(mean, row - 0.36), axes.place(mean, row + 0.36)], _color(place), 1.8)
+        axes.marks(values, [row] * len(values), _color(place), 2.5, _marker(place))
+        axes.marks(late, [row] * len(late), _color(place), 3.5, BOUND_MARKERS["at least"], fill=_color(place))
 
 
 def _draw_tuning(drawing: Drawing, top: float, height: float, outcome: OutcomeJson, quantity: str) -> None:
@@ -174,10 +220,11 @@ def _draw_key(drawing: Drawing, comparisons: Sequence[ComparisonJson]) -> None:
     draw_legend(drawing, keys, 2.0, 0.0, columns=4)
 
 
-def _name_rows(axes: Axes, names: Sequence[str], lines: int) -> None:
-    """Name the rows of a panel from top to bottom."""
-    axes.y_axis(range(len(names)), [textwrap.fill(name, 31, max_lines=lines, placeholder=" …") for name in names],
-                color="ink", grid=False)
+def _name_rows(axes: Axes, names: Sequence[str], lines: int, notes: Sequence[str] = ()) -> None:
+    """Name the rows of a panel from top to bottom. A note takes the last of a name's lines."""
+    axes.y_axis(range(len(names)), [
+        "\n".join([textwrap.fill(name, 31, max_lines=lines - bool(note), placeholder=" …"), *([note] if note else [])])
+        for name, note in zip_longest(names, notes, fillvalue="")], color="ink", grid=False)
 
 
 def _color(row: int) -> Color:

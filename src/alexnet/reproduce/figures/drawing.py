@@ -25,6 +25,11 @@ NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that an SVG file cannot hold. A file name that is not UTF-8 has some (surrogates)."""
 
 
+def xml_text(text: str) -> str:
+    """Text with a replacement character for each one that an SVG file cannot hold."""
+    return NOT_IN_XML.sub("\ufffd", text)
+
+
 @dataclass(frozen=True)
 class Path:
     """A line through points, or an area if it is filled."""
@@ -136,7 +141,7 @@ class Canvas:
             bold: semibold instead of regular.
             rotated: written upward. Then `anchor` is about y, and `vertical` about x.
         """
-        lines = NOT_IN_XML.sub("\ufffd", text).split("\n")
+        lines = xml_text(text).split("\n")
         first = {"baseline": 0.0, "top": CAP_HEIGHT * size,
                  "middle": (CAP_HEIGHT - LINE_HEIGHT * (len(lines) - 1)) * size / 2}[vertical]
         for number, line in enumerate(lines):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from alexnet._runtime.image_encoding import image_file
 from alexnet._runtime.page_style import PALETTE, data_uri
-from alexnet.reproduce.figures.drawing import Circle, Color, Drawing, Path, Picture, Shape, Text
+from alexnet.reproduce.figures.drawing import Circle, Color, Drawing, Path, Picture, Shape, Text, xml_text
 
 
 def svg(drawing: Drawing, *, standalone: bool = False) -> str:
@@ -28,7 +28,7 @@ def svg(drawing: Drawing, *, standalone: bool = False) -> str:
     dark = " ".join(f'[{use}="{light}"] {{ {use}: {dark} }}' for light, dark in PALETTE.values()
                     for use in ("fill", "stroke"))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" role="img">\n'
-            f"<title>{escape(drawing.title, quote=False)}</title>\n"
+            f"<title>{escape(xml_text(drawing.title), quote=False)}</title>\n"
             f"<style>@media (prefers-color-scheme: dark) {{ {dark} }}</style>\n{shapes}\n</svg>\n")
 
 
