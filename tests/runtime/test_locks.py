@@ -5,6 +5,8 @@ import sys
 import threading
 from pathlib import Path
 
+from filelock import FileLock
+
 from alexnet._runtime.locks import file_lock
 
 
@@ -79,3 +81,18 @@ def test_a_process_that_waits_in_a_folder_that_is_removed_holds_the_lock_in_a_ne
         folder.rmdir()
     thread.join()
     assert exclusive == [True]
+
+
+def test_a_folder_that_is_removed_before_the_lock_file_is_made_is_made_again(tmp_path: Path, monkeypatch):
+    """It would count as a file system without locks, and two would hold the lock."""
+    real, calls = FileLock.acquire, []
+
+    def acquire(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == 1:
+            raise FileNotFoundError(self.lock_file)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with file_lock(tmp_path / "folder" / "lock"), file_lock(tmp_path / "folder" / "lock", wait=False) as second:
+        assert not second

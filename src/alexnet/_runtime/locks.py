@@ -16,6 +16,9 @@ from filelock import FileLock, Timeout
 _POLL_SECONDS = 0.05
 """How often a waiting process tries again."""
 
+_ATTEMPTS = 20
+"""To lock a file whose folder others remove."""
+
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
@@ -32,7 +35,7 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
-        lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)  # makes the folder
+        _acquire(lock, -1 if wait else 0)
     except Timeout:
         yield False
         return
@@ -51,3 +54,18 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
             if held is not None and os.path.samestat(held, path.stat()):
                 path.unlink()
         lock.release()  # Windows removes no open file; there, filelock removes it now
+
+
+def _acquire(lock: FileLock, timeout: float) -> None:
+    """Acquire the lock; makes its folder.
+
+    The folder may be removed after it was made and before the file is: that must not count as a file system without
+    locks, so it is tried again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            lock.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
+            return
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
