@@ -250,6 +250,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     group.from_rank0(lambda: require_usable(request.out, resume))  # before the images are packed
     fold = parse_fold(request.fold) if request.fold else None
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
+    grouping = group.from_rank0(lambda: group_by(request, bool(saved)))  # only rank 0 has the run's folder
     if request.init and not saved and not Path(request.init).exists() and official_name(request.init):
         require_init_fits(request, TORCHVISION)  # before the weights are downloaded
     init = open_weights(request.init) if request.init and not saved else None
@@ -257,8 +258,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels, group=group_by(request, bool(saved)),
-            check_classes=check_classes))
+            progress=progress, labels=request.labels, group=grouping, check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")
