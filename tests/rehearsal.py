@@ -30,7 +30,7 @@ from alexnet.models.alexnet import AlexNet
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"\*Not run by the tests[^:*]*: ([^*]+)\*\s*$")
-DOWNLOADED = {"cifar10": "PHOTOS", "imagenette": "PHOTOS"}
+DOWNLOADED = {"cifar10": "PHOTOS", "imagenette": "PHOTOS", "PHOTOS/springer": "PHOTOS/val/ash"}
 """Data that a page names and the tests do not download -> what they use instead."""
 
 
@@ -73,6 +73,8 @@ def shortened(words: list[str]) -> list[str]:
         set_option(options, "--port", "0")
     elif command == "reproduce" and "--data" in words:
         set_option(options, "--side", "32")
+        if "--images-per-class" in words:
+            set_option(options, "--images-per-class", "8")
         options += ["--quick"] * ("--quick" not in words)
     elif command == "diagnose" and alone:
         set_option(options, "--steps", "1")

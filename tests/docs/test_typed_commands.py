@@ -12,7 +12,7 @@ from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.measures import Design
 from rehearsal import ROOT, blocks, shortened
 
-RESIZED = ("--epochs", "--seeds", "--folds", "--port", "--side", "--steps")
+RESIZED = ("--images-per-class", "--epochs", "--seeds", "--folds", "--port", "--side", "--steps")
 """Options whose value `shortened` changes."""
 
 
