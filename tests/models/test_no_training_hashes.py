@@ -1,4 +1,4 @@
-"""`export --no-training-hashes`: no hash of an image leaves, in any format, and whoever loads the file is told."""
+"""`export --no-training-hashes`: no format has a hash of an image, and the file says that there are none."""
 
 from dataclasses import replace
 

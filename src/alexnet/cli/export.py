@@ -47,8 +47,8 @@ def export(
         runtime: For web: the tarball of onnxruntime-web from npm. Default: it is downloaded once (33 MB).
         private: For hf://USER/NAME: only you can see a repository that the upload creates. Default: the setting of your
             account, which is public if you have not changed it.
-        no_training_hashes: Leave out the hashes of the training and validation images, which show anyone who has a
-            photo whether it was among them. Whoever loads the network can then not leave these images out of a test.
+        no_training_hashes: Leave out the hashes of the training and validation images. With them, anyone who has a photo
+            can find out whether it was among them; without them, `evaluate` cannot leave these images out.
     """
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
@@ -106,8 +106,8 @@ def _format(path: Path, to: str | None) -> str:
 def _without_hashes(saved: Checkpoint, name: str) -> Checkpoint:
     """The checkpoint to write to `name` without the hashes of its images. Says what is lost with them."""
     count = len(saved.seen.trained)
-    say(f"note: {name} gets no hashes of the {count:,} training images: whoever loads it is told that these are not "
-        "known, and can neither leave them out of a test nor recognize copies of them")
+    say(f"note: {name} gets no hashes of the {count:,} training images: evaluate then says that they are not known, "
+        "and can neither leave them out nor recognize copies of them")
     return replace(saved, seen=saved.seen.without_hashes(name))
 
 
