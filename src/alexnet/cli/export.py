@@ -47,8 +47,8 @@ def export(
         runtime: For web: the tarball of onnxruntime-web from npm. Default: it is downloaded once (33 MB).
         private: For hf://USER/NAME: only you can see a repository that the upload creates. Default: the setting of your
             account, which is public if you have not changed it.
-        no_training_hashes: Leave out the hashes of the training and validation images. With them, anyone who has a photo
-            can find out whether it was among them; without them, `evaluate` cannot leave these images out.
+        no_training_hashes: Leave out the hashes of the training and validation images. With them, anyone who has a
+            photo can find out whether it was among them; without them, `evaluate` cannot leave these images out.
     """
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
