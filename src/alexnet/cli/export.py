@@ -107,7 +107,7 @@ def _without_hashes(saved: Checkpoint, name: str) -> Checkpoint:
     """The checkpoint to write to `name` without the hashes of its images. Says what is lost with them."""
     count = len(saved.seen.trained)
     say(f"note: {name} gets no hashes of the {count:,} training images: evaluate then says that they are not known, "
-        "and can neither leave them out nor recognize copies of them")
+        "and can neither leave them out of a test nor recognize copies of them")
     return replace(saved, seen=saved.seen.without_hashes(name))
 
 
