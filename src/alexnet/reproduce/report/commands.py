@@ -114,7 +114,7 @@ def _arguments(config: Config) -> tuple[str, str, list[str]]:
     words = shlex.split(training_command(config) or "")
     words = words[words.index("alexnet"):] if "alexnet" in words else words  # without torchrun
     run, labels = _option(words, "--out") or "RUN", _option(words, "--labels")
-    data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
+    data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), _data_argument(config))
     return run, config["data"]["source"] if data.startswith("-") else data, ["--labels", labels] if labels else []
 
 
