@@ -32,6 +32,7 @@ OTHER_RULES = {
     ("pack", "DEST"): "resumes packing, and refuses a folder with other images",
     ("report", "RUN"): "writes the report that is part of the run, from the run",
     ("reproduce", "--out"): "shares the folder between commands, and reuses its runs",
+    ("reproduce", "--archive"): "appends lines",
     ("reproduce", "--results"): "appends a line",
     ("results", "--page"): "replaces the part of the page between two marks, and refuses a page without them",
     ("train", "--out"): "refuses a folder that holds a run, without --resume"}

@@ -12,10 +12,11 @@ from alexnet.data.overlap import Overlap
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claim import Claim
 from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.finished_run import FinishedRun
 from alexnet.reproduce.measures import Design, data_refusal, reproduce
 from alexnet.reproduce.results import departures
 from alexnet.reproduce.results_text import format_measured, verdict_sentences
-from alexnet.reproduce.runs import FinishedRun, Job, Runs
+from alexnet.reproduce.runs import Job, Runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +37,7 @@ class InventedRuns(Runs):
         points = tuple({"epoch": epoch, "train_error": value, "train_loss": value} for epoch, value in curve)
         validated = error and {"val_top1_error": error, "val_top5_error": error / 5,
                                "val_loss": loss[0] if loss else 4 * error}
-        return FinishedRun(self.folder, False, points, validated, 0.75, self.machine(job))
+        return FinishedRun(self.folder, points, validated, 0.75, "last epoch", "", self.machine(job), "fp32")
 
 
 def steps_from(job: Job, best: float) -> float:
@@ -206,8 +207,9 @@ def test_runs_that_were_trained_on_different_machines_are_noted(machine, is_note
     runs = InventedRuns(packed, tmp_path, lambda job: (0.4 + steps_from(job, 0.01), [(40, 0.1)]), machine)
     notes = reproduce(Design.of(CLAIMS["lighting"], packed), runs)["notes"]
     found = [note for note in notes if "different machines" in note]
-    assert found == ["the runs with fresh seeds were trained on different machines, which may change results: "
-                     "no color noise: here; color noise: here and there"] * is_noted
+    assert found == [
+        "the runs with fresh seeds were trained on different machines or in different precisions, which may change "
+        "results: no color noise: here, fp32; color noise: here, fp32 and there, fp32"] * is_noted
 
 
 def test_variants_of_augmentation_with_the_same_network_cost_as_many_runs_as_the_plan_says(packed):
@@ -292,7 +294,7 @@ def test_a_diverged_run_counts_as_one_that_did_not_get_there(packed, tmp_path, m
 
     def diverging(job):
         run = finished(job)
-        return replace(run, diverged=True, curve=()) if job.arch.activation == "tanh" and job.seed == 2 else run
+        return replace(run, ended="diverged", curve=()) if job.arch.activation == "tanh" and job.seed == 2 else run
 
     runs.finished = diverging
     outcome = reproduce(Design.of(CLAIMS["figure1"], packed, epochs=200), runs)

@@ -13,8 +13,9 @@ from alexnet.architecture.overrides import override
 from alexnet.reproduce import claim_networks
 from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claim_networks import common_setup
+from alexnet.reproduce.finished_run import CURVE, ENDED
 from alexnet.reproduce.report.run_data import is_own_data, packed_data
-from alexnet.reproduce.runs import CURVE, ENDED, Job, Runs
+from alexnet.reproduce.runs import Job, Runs
 from alexnet.training.run_folder import logged, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,10 +9,11 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
-from alexnet.reproduce import quantities
-from alexnet.reproduce.quantities import ensemble_errors, load, measure_quantity, recolored_errors
+from alexnet.reproduce import weight_measures
+from alexnet.reproduce.quantities import measure_quantity
 from alexnet.reproduce.runs import Job, Runs
 from alexnet.reproduce.significance import paired_t_test
+from alexnet.reproduce.weight_measures import ensemble_errors, load, recolored_errors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,13 +92,13 @@ def test_the_rise_by_recoloring_is_from_the_error_of_the_same_network(run, packe
 
 def test_what_an_older_measure_has_measured_is_measured_again(run, packed, monkeypatch):
     measured = []
-    monkeypatch.setattr(quantities, "norm_weight", lambda *a: measured.append(1) or 0.5)
+    monkeypatch.setattr(weight_measures, "norm_weight", lambda *a: measured.append(1) or 0.5)
 
     def measure():
         return measure_quantity("norm", run, packed, target=None, views=1, device="cpu")
 
     assert (measure(), measure(), len(measured)) == (0.5, 0.5, 1)
-    monkeypatch.setattr(quantities, "MEASURES_VERSION", quantities.MEASURES_VERSION + 1)
+    monkeypatch.setattr(weight_measures, "MEASURES_VERSION", weight_measures.MEASURES_VERSION + 1)
     assert (measure(), measure(), len(measured)) == (0.5, 0.5, 2)
-    (run.folder / quantities.MEASURED).write_text('{"norm": 0.1}')  # of before there were versions
+    (run.folder / weight_measures.MEASURED).write_text('{"norm": 0.1}')  # of before there were versions
     assert measure() == 0.5

@@ -17,14 +17,14 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.inference.evaluate import evaluate
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claim_networks, quantities
+from alexnet.reproduce import claim_networks, weight_measures
 from alexnet.reproduce.claim import UNITS, Claim, Comparison, Variant
 from alexnet.reproduce.claim_networks import common_setup, remove_conv
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.figure1 import figure1
 from alexnet.reproduce.measures import Design, reproduce
-from alexnet.reproduce.quantities import norm_weight, recolored_errors
 from alexnet.reproduce.runs import Runs
+from alexnet.reproduce.weight_measures import norm_weight, recolored_errors
 from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,7 +225,7 @@ def test_the_weight_of_the_norms_sum_is_alpha_times_the_sum_over_k(packed):
 def test_recolored_images_without_noise_are_the_images(packed, tiny, monkeypatch):
     network, preprocess = AlexNet(tiny, 0), Preprocess.from_data(tiny.input, packed.mean_HWC)
     strong = recolored_errors((network, preprocess), packed, "cpu")
-    monkeypatch.setattr(quantities, "RECOLORING", 0.0)
+    monkeypatch.setattr(weight_measures, "RECOLORING", 0.0)
     plain = recolored_errors((network, preprocess), packed, "cpu")
     expected = evaluate([(network, preprocess)], packed.split("val"))
     assert (plain.top1_wrong, plain.loss) == (expected.top1_wrong, pytest.approx(expected.loss, rel=1e-5))

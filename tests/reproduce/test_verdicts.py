@@ -10,10 +10,11 @@ import pytest
 
 from alexnet.reproduce.claim import Claim, Comparison, Variant
 from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.finished_run import FinishedRun
 from alexnet.reproduce.measures import Design, reproduce
-from alexnet.reproduce.quantities import MEASURES_VERSION, quantity_names
-from alexnet.reproduce.runs import FinishedRun
+from alexnet.reproduce.quantities import quantity_names
 from alexnet.reproduce.verdicts import judge
+from alexnet.reproduce.weight_measures import MEASURES_VERSION
 
 NAMES = quantity_names(CLAIMS["dropout"])
 
@@ -292,7 +293,7 @@ class PlayedRuns:
         (folder / "measured.json").write_text(json.dumps({"version": MEASURES_VERSION, "norm": norm}))
         curve = tuple({"epoch": epoch, "train_error": value, "train_loss": value} for epoch, value in clean)
         validated = {"val_top1_error": error, "val_top5_error": error / 5, "val_loss": 4 * error}
-        return FinishedRun(folder, False, curve, validated, 0.75, "here")
+        return FinishedRun(folder, curve, validated, 0.75, "last epoch", "", "here", "fp32")
 
 
 def played(claim, packed, tmp_path, errors, **options):

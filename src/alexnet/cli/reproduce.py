@@ -62,6 +62,9 @@ class ClaimOptions:
     """Folder for the runs, which several commands may share. Default: runs/reproduce."""
     results: Path | None = None
     """JSON lines file to which the result is appended. Default: OUT/results.jsonl."""
+    archive: Path | None = None
+    """JSON lines file of finished runs, without weights: those in it are not trained again, in whatever precision and
+    on whatever machine they were, and new ones are appended. So a claim may take several days and machines."""
     precision: PrecisionName = "auto"
 
 
@@ -128,6 +131,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
+    from alexnet.reproduce.run_archive import RunArchive
     from alexnet.reproduce.runs import Runs
     from alexnet.training.progress_bar import ClaimBar
     from alexnet.training.state import Interrupted
@@ -135,6 +139,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     out = options.out or Path("runs/reproduce")
     results = options.results or out / "results.jsonl"
     check_output(results, overwrite=True)  # a line is appended
+    if options.archive:
+        check_output(options.archive, overwrite=True)  # lines are appended
+    archive = RunArchive.open(options.archive) if options.archive else None
     data = options.data or ""
     device = choose_device(device)
     precision = choose_precision(options.precision, device)
@@ -153,14 +160,16 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     if lost := sum(map(len, packed.quarantined.values())):
         notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
     with ClaimBar() as bar:
-        runs = Runs(packed, out, precision, device, on_event=bar.show, on_line=bar.print_line)
+        runs = Runs(packed, out, precision, device, on_event=bar.show, on_line=bar.print_line, archive=archive)
         try:
             measured = measures.reproduce(design, runs, refusal)
         except Interrupted as stop:
             raise Interrupted(stop.number, stop.folder, "the same command resumes the claim") from None
     outcome = results_module.to_outcome(design, packed, measured, {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": "; ".join(sorted(runs.machines)),
-        "precision": runs.precision, "date": datetime.now(UTC).date().isoformat()}, notes)
+        "precision": " and ".join(sorted(runs.precisions)), "date": datetime.now(UTC).date().isoformat()}, notes)
+    if options.archive:
+        say(f"{runs.restored} finished runs were read from {options.archive}")
     results_module.append(results, outcome)
     if json_:
         print(json.dumps(outcome, indent=2))

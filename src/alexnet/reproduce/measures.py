@@ -21,11 +21,13 @@ from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.reproduce.claim import FRACTIONS, Claim, Comparison, TuningQuantity, Variant
 from alexnet.reproduce.claim_networks import common_setup
+from alexnet.reproduce.finished_run import FinishedRun
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
-from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
-from alexnet.reproduce.runs import FinishedRun, Job, Runs
+from alexnet.reproduce.quantities import measure_quantity, quantity_names, weight_measures
+from alexnet.reproduce.runs import Job, Runs
 from alexnet.reproduce.tuning import MAX_RATES, Trial, Tuned, search
 from alexnet.reproduce.verdicts import Pairs, judge
+from alexnet.reproduce.weight_measures import ensemble_errors
 
 FIRST_TUNING_SEED = 1000
 QUICK_REASON = "--quick decides nothing"
@@ -199,8 +201,8 @@ def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
     def jobs(rate: float) -> list[Job]:
         data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=variant.tuned_by != "epochs")
                 for seed in design.tuning}
-        return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False)
-                for seed in design.tuning]
+        return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False,
+                        measures=frozenset(), needs_weights=False, shared=False) for seed in design.tuning]
 
     def trials(rate: float) -> list[Trial]:
         return [_trial(run, variant.tuned_by, claim.target) for run in runs.trained(jobs(rate))]
@@ -226,7 +228,10 @@ def _job(design: Design, variant: Variant, data: PackedDataset, arch: Arch, reci
     claim = design.claim
     return Job(data, arch, recipe, seed, f"{claim.name}, {variant.name}, rate {recipe.learning_rate:g}, seed {seed}",
                claim.curve_epochs(variant, design.epochs_of(variant)),
-               claim.target if variant.tuned_by == "epochs" else None)
+               claim.target if variant.tuned_by == "epochs" else None,
+               measures=weight_measures(claim.quantities, variant.views),
+               needs_weights=any(other.averaged > 1 for other in claim.variants),
+               shared=not claim.images_per_class and not variant.settings and not variant.removed_layer)
 
 
 def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: Runs) -> RunJson:
@@ -306,11 +311,13 @@ def _notes(one: _Measured, design: Design) -> list[str]:
 
 def _machine_notes(measured: dict[str, _Measured]) -> list[str]:
     """Which variants were trained where, if it is not the same machine for all."""
-    machines = {name: {run.machine for run in one.runs if run.machine} for name, one in measured.items()}
+    machines = {name: {f"{run.machine}, {run.precision}" for run in one.runs if run.machine}
+                for name, one in measured.items()}
     if len(set.union(*machines.values())) < 2:
         return []
     trained = "; ".join(f"{name}: {' and '.join(sorted(where))}" for name, where in machines.items() if where)
-    return [f"the runs with fresh seeds were trained on different machines, which may change results: {trained}"]
+    return ["the runs with fresh seeds were trained on different machines or in different precisions, which may change "
+            f"results: {trained}"]
 
 
 def _norm_refusal(claim: Claim, measured: dict[str, _Measured]) -> str:

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable
 
-import torch
-from torch import Tensor, nn
-
-from alexnet._runtime.atomic_files import replace_file
-from alexnet.architecture.presets import recipe
-from alexnet.data.augmentation import lighting_basis
-from alexnet.data.loader import batches
 from alexnet.data.packed import PackedDataset
-from alexnet.inference.evaluate import ModelWithInput, evaluate
-from alexnet.inference.metrics import Errors, count_errors
-from alexnet.models import checkpoint as ckpt
-from alexnet.models.response_norm import ResponseNorm
 from alexnet.reproduce.claim import EPOCHS_TO, Claim, Quantity
-from alexnet.reproduce.runs import FinishedRun
-
-RECOLORING = 0.5
-"""Standard deviation of the color noise on validation images, in principal standard deviations of the colors: five
-times the training noise of §4.1, since noise as weak as that changes hardly any answer."""
-RECOLORING_SEED = 0
-MEASURED = "measured.json"
-"""In a run's folder: what was measured of its weights afterwards."""
-MEASURES_VERSION = 1
-"""To be raised with every change of a measure: what `measured.json` holds of another version is measured again."""
+from alexnet.reproduce.finished_run import FinishedRun
+from alexnet.reproduce.weight_measures import WeightMeasure, measure_weights
 
 
 def quantity_names(claim: Claim) -> dict[str, str]:
@@ -40,6 +17,17 @@ def quantity_names(claim: Claim) -> dict[str, str]:
         "gap": "overfitting gap", "loss": "validation loss",
         "epochs": f"{EPOCHS_TO}{claim.target or 0:.0%} clean training error",
         "recolored_rise": "rise of the error by recoloring", "norm": "alpha x sum / k"}
+
+
+def weight_measures(quantities: Iterable[Quantity], views: int) -> frozenset[WeightMeasure]:
+    """What must be measured of the weights for these quantities. views: of each validation image, 1 or 10."""
+    return frozenset(measure for quantity in quantities if (measure := _weight_measure(quantity, views)))
+
+
+def _weight_measure(quantity: Quantity, views: int) -> WeightMeasure | None:
+    if quantity in ("top1", "errors"):
+        return "ten_views" if views == 10 else None
+    return quantity if quantity in ("recolored_rise", "norm") else None
 
 
 def measure_quantity(
@@ -55,80 +43,9 @@ def measure_quantity(
         return run.curve[-1]["train_error"]
     if run.validated is None:
         return None
-    quantity = "top1" if quantity == "errors" else quantity
+    if measure := _weight_measure(quantity, views):
+        return measure_weights(measure, run, packed, device)
     error = run.validated["val_top1_error"]
-    recorded = {"gap": error - run.curve[-1]["train_error"], "loss": run.validated["val_loss"]}
-    if views == 1:
-        recorded["top1"] = error
-    if quantity in recorded:
-        return recorded[quantity]
-    measures: Mapping[str, Callable[[], float]] = {
-        "top1": lambda: ensemble_errors([run], packed, views, device).top1_error,
-        "recolored_rise": lambda: recolored_errors(load(run, device), packed, device).top1_error - error,
-        "norm": lambda: norm_weight(load(run, device), packed, device)}
-    key = f"{quantity}, {views} views" if quantity == "top1" else quantity
-    return _cached(run.folder / MEASURED, key, measures[quantity])
-
-
-def load(run: FinishedRun, device: str) -> ModelWithInput:
-    """The network of a run after its last epoch."""
-    saved = ckpt.load(run.folder / "last")
-    return saved.network().to(device), saved.preprocess().to(device)
-
-
-def ensemble_errors(runs: Sequence[FinishedRun], packed: PackedDataset, views: int, device: str) -> Errors:
-    """Errors on the validation split of the average over networks and views."""
-    return evaluate([load(run, device) for run in runs], packed.split("val"), views=views, device=torch.device(device))
-
-
-@torch.inference_mode()
-def recolored_errors(model: ModelWithInput, packed: PackedDataset, device: str) -> Errors:
-    """Errors on the center crops of validation images with color noise along the principal components, always the same.
-
-    They tell whether a network has learned what §4.1's noise is for: independence of the illumination's color.
-    """
-    network, preprocess = model
-    noise = replace(recipe("paper"), crop="center", mirror=False, lighting=RECOLORING)
-    basis_CC = lighting_basis(packed.rgb_covariance, noise.lighting_scale).to(device)
-    split, errors = packed.split("val"), Errors()
-    network.eval()
-    for batch in batches(split, 128, device=torch.device(device)):
-        views_NCHW = preprocess.training_views(batch.pixels, batch.indices, noise, RECOLORING_SEED, 0, basis_CC)
-        probabilities_NK = network(views_NCHW).float().softmax(-1).cpu()
-        errors += count_errors(probabilities_NK, torch.from_numpy(split.labels[batch.indices]))
-    return errors
-
-
-@torch.inference_mode()
-def norm_weight(model: ModelWithInput, packed: PackedDataset, device: str) -> float:
-    """alpha * sum / k of response normalization, mean over all maps and norms, on 512 validation images.
-
-    It says how much §3.3's sum over neighboring maps counts beside its constant k. Near 0, response normalization is
-    the constant factor k^-beta.
-    """
-    network, preprocess = model
-    means: list[float] = []
-
-    def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, ResponseNorm)
-        means.append(float(norm.sums(inputs[0].float()).mean()) / norm.lrn.k - 1)
-
-    hooks = [module.register_forward_pre_hook(record) for module in network.modules()
-             if isinstance(module, ResponseNorm)]
-    split = packed.split("val")
-    network.eval()
-    for batch in batches(split.subset(split.sample(512)), 128, device=torch.device(device)):
-        network(preprocess(batch.pixels))
-    for hook in hooks:
-        hook.remove()
-    return statistics.fmean(means) if means else 0.0
-
-
-def _cached(path: Path, key: str, measure: Callable[[], float]) -> float:
-    known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("version") != MEASURES_VERSION:
-        known = {"version": MEASURES_VERSION}
-    if key not in known:
-        known[key] = measure()
-        replace_file(path, lambda new: new.write_text(json.dumps(known)))
-    return known[key]
+    recorded = {"top1": error, "errors": error, "gap": error - run.curve[-1]["train_error"],
+                "loss": run.validated["val_loss"]}
+    return recorded[quantity]

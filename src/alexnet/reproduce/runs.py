@@ -3,7 +3,7 @@
 A run's folder is named by everything that determines its result: network, recipe, seed, data and its subset, precision,
 what is measured meanwhile, and the versions of torch and of the results (`RESULTS_VERSION`). So claims share runs, a
 finished run is never trained again, and an interrupted one continues where it stopped. Several commands may work in one
-folder: each takes runs that no other is training.
+folder: each takes runs that no other is training. Runs of another folder or machine come from a `RunArchive`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -31,9 +30,11 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.subset import subset, tuning_images
 from alexnet.inference.evaluate import evaluate
+from alexnet.reproduce.finished_run import CURVE, ENDED, CleanPoint, FinishedRun, read_curve
+from alexnet.reproduce.run_archive import RunArchive, restore
+from alexnet.reproduce.weight_measures import WeightMeasure, measure_weights, measured
 from alexnet.training.build import build
-from alexnet.training.events import EpochEvent, Event
-from alexnet.training.run_folder import logged
+from alexnet.training.events import Event
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged
 from alexnet.training.trainer import Trainer
@@ -44,20 +45,10 @@ RESULTS_VERSION = 2
 """To be raised with every change of the package that changes what a run results in: the names of all runs change."""
 POLL_SECONDS = 2.0
 """How often a command looks again whether another one has finished a run that both need."""
-CURVE, ENDED = "clean.jsonl", "ended.json"
-"""In a run's folder: the clean training errors, and how the run ended. Without the second it is not finished."""
 
 
 class _StopTraining(Exception):
     """Raised by the callback of a run that need not continue."""
-
-
-class CleanPoint(TypedDict):
-    """Errors of the training images after an epoch, of their center crops in evaluation mode."""
-
-    epoch: int
-    train_error: float
-    train_loss: float
 
 
 @dataclass(frozen=True)
@@ -76,38 +67,12 @@ class Job:
     """Clean training error at which the run ends."""
     keep: bool = True
     """Whether the weights are kept. Those of runs with tuning seeds are not needed."""
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What a finished run has recorded."""
-
-    folder: Path
-    diverged: bool
-    curve: tuple[CleanPoint, ...]
-    """Clean training errors, the last one at the last weights."""
-    validated: EpochEvent | None
-    """The last epoch. None if the run diverged or ended at its target."""
-    chance: float
-    """Error of a network that has learned nothing."""
-    machine: str
-    """Where it was trained, with the version of torch."""
-
-    def epochs_to(self, target: float) -> float | None:
-        """Epochs to a clean training error, by a straight line between two measurements; None: not reached."""
-        points = [(0, self.chance), *((point["epoch"], point["train_error"]) for point in self.curve)]
-        for (before, high), (after, low) in pairwise(points):
-            if low <= target:
-                return before + (after - before) * (high - target) / (high - low)
-        return None
-
-    def describe(self) -> str:
-        """The last errors in a line."""
-        if self.diverged:
-            return "diverged"
-        last = self.curve[-1]
-        clean = f"clean training error {last['train_error']:.1%} after {last['epoch']} epochs"
-        return f"top-1 error {self.validated['val_top1_error']:.1%}, {clean}" if self.validated else clean
+    measures: frozenset[WeightMeasure] = frozenset()
+    """What must be known of the weights of the last epoch."""
+    needs_weights: bool = False
+    """Whether the weights themselves are needed, for an ensemble."""
+    shared: bool = False
+    """Whether other claims have this run, too, and may need other measures of it: all of them go into an archive."""
 
 
 @dataclass
@@ -120,10 +85,16 @@ class Runs:
     device: str = "cpu"
     machines: set[str] = field(default_factory=set)
     """Where the runs that were asked for have been trained."""
+    precisions: set[str] = field(default_factory=set)
+    """In which precisions they have been."""
     on_event: Callable[[Event], None] = lambda event: None
     """Called with each event of a run in training, which also has `run`: the job's title."""
     on_line: Callable[[str], object] = lambda line: None
     """Called with a line for each run that has been trained, or that another command is training."""
+    archive: RunArchive | None = None
+    """Runs in it are not trained again, and those that are trained are added to it."""
+    restored: int = 0
+    """Runs that came from the archive."""
     _subsets: dict[tuple[int | None, int, bool], PackedDataset] = field(default_factory=dict)
     _is_tuning_N: NDArray[np.bool_] | None = None
 
@@ -143,37 +114,62 @@ class Runs:
     def trained(self, jobs: Sequence[Job]) -> list[FinishedRun]:
         """Train what is missing of these runs, and wait for those that another command is training."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        waiting, said = list(dict.fromkeys(map(self.name, jobs))), set[str]()
-        by_name = {self.name(job): job for job in jobs}
-        while waiting := [name for name in waiting if not self._is_finished(name)]:
+        waiting, said = {self.name(job): job for job in jobs}, set[str]()
+        while waiting := {name: job for name, job in waiting.items() if not self._is_finished(job)}:
             took = False
-            for name in waiting:
+            for name, job in waiting.items():
                 with file_lock(self.folder / f"{name}.lock", wait=False) as is_free:
-                    if is_free and not self._is_finished(name):
-                        self._train(by_name[name])
+                    if is_free and not self._is_finished(job) and not self._restore(job):
+                        self._train(job)
                     took |= is_free
                 if not is_free and name not in said:
                     said.add(name)
-                    self.on_line(f"{by_name[name].title}: another command is training it")
+                    self.on_line(f"{job.title}: another command is training it")
             if not took:
                 time.sleep(POLL_SECONDS)
+        for job in jobs:
+            self._add_to_archive(job)
         finished = [self._read(job) for job in jobs]
         self.machines |= {run.machine for run in finished if run.machine}
+        self.precisions |= {run.precision for run in finished}
         return finished
 
     def name(self, job: Job) -> str:
         """Name of a run's folder: the same for the same run, and different for any other."""
-        identity = json.dumps([
-            to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision, job.curve,
-            job.target and [job.target, GIVE_UP_SHARE], RESULTS_VERSION, torch.__version__,
-            torch.device(self.device).type])
-        return f"{job.arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{job.seed}"
+        digest = _digest(job, self.precision, torch.__version__, torch.device(self.device).type)
+        return f"{job.arch.name.replace(' ', '-')}-{digest}-{job.seed}"
 
-    def _is_finished(self, name: str) -> bool:
-        return (self.folder / name / ENDED).is_file()
+    def _is_finished(self, job: Job) -> bool:
+        """Whether a run has ended, and what the job needs of its weights is there."""
+        folder = self.folder / self.name(job)
+        if not (folder / ENDED).is_file():
+            return False
+        run = self._read(job)
+        return run.diverged or run.has_weights or not (job.needs_weights or job.measures - measured(folder).keys())
+
+    def _restore(self, job: Job) -> bool:
+        """Take a run from the archive, if what the job needs of it is there."""
+        archived = self.archive and self.archive.runs.get(_digest(job))
+        if not archived or job.needs_weights or job.measures - archived["measured"].keys():
+            return False
+        restore(archived, self.folder / self.name(job))
+        self.restored += 1
+        return True
+
+    def _add_to_archive(self, job: Job) -> None:
+        """Measure what the job needs, and with an archive what other claims may need; add the run to the archive."""
+        run = self._read(job)
+        if run.validated and run.has_weights:
+            everything = frozenset(get_args(WeightMeasure)) if self.archive and job.shared else frozenset()
+            for what in sorted(job.measures | everything):
+                measure_weights(what, run, self.packed, self.device)
+        if self.archive:
+            self.archive.add(_digest(job), run)
 
     def _train(self, job: Job) -> None:
         folder = self.folder / self.name(job)
+        if (folder / ENDED).is_file():  # without the weights that are needed now
+            shutil.rmtree(folder)
         spec = RunSpec(job.data, job.arch, job.recipe, folder, seed=job.seed, device=self.device,
                        precision=self.precision, resume=True, validate_every=max(1, job.recipe.epochs // 5))
         ended = "last epoch"
@@ -192,8 +188,9 @@ class Runs:
         except Diverged:
             ended = "diverged"
         machine = describe_machine(self.device)
-        record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
+        record = json.dumps({"ended": ended, "title": job.title, "machine": machine, "precision": self.precision})
         replace_file(folder / ENDED, lambda path: path.write_text(record))  # before its weights go
+        self._add_to_archive(job)
         if not job.keep:
             for part in ("best", "last"):
                 shutil.rmtree(folder / part, ignore_errors=True)
@@ -212,25 +209,23 @@ class Runs:
         at_chance = point["train_error"] > 0.95 * _chance(job) and epoch >= GIVE_UP_SHARE * job.recipe.epochs
         return point["train_error"] <= job.target or at_chance
 
+
     def _read(self, job: Job) -> FinishedRun:
-        folder = self.folder / self.name(job)
-        record = json.loads((folder / ENDED).read_text(encoding="utf-8"))
-        points = {point["epoch"]: point for point in _read_curve(folder / CURVE)}
-        epochs = [event for event in logged(folder) if event["event"] == "epoch"]
-        validated = epochs[-1] if record["ended"] == "last epoch" else None
-        return FinishedRun(folder, record["ended"] == "diverged", tuple(points[epoch] for epoch in sorted(points)),
-                           validated, _chance(job), record.get("machine", ""))
+        run = FinishedRun.read(self.folder / self.name(job), _chance(job))
+        return run if run.precision else replace(run, precision=self.precision)
 
 
-def _read_curve(path: Path) -> list[CleanPoint]:
-    """The measurements in a file; of one in which a killed run left half a line, the whole lines."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+def _digest(job: Job, precision: str | None = None, *where: str) -> str:
+    """Identify a run, by default at any precision and on any machine."""
+    identity = json.dumps([
+        to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, precision, job.curve,
+        job.target and [job.target, GIVE_UP_SHARE], RESULTS_VERSION, *where])
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def _cut_curve(path: Path, epoch: int) -> None:
     """Remove what was measured after the epoch at which a run resumes: it is trained and measured again."""
-    points = _read_curve(path)
+    points = read_curve(path)
     if kept := [point for point in points if point["epoch"] <= epoch]:
         replace_file(path, lambda new: new.write_text("".join(json.dumps(point) + "\n" for point in kept)))
     else:
