@@ -179,7 +179,7 @@ def _write_shards(
     own = remaining[ranks.rank :: ranks.size]
 
     def images_of_own() -> Iterator[SourceImage]:
-        orders = {split: _storage_order(split, dataset.splits[split]) for split, _ in own}
+        orders = {split: _storage_order(split, dataset.splits[split]) for split in {split for split, _ in own}}
         for split, number in own:
             yield from (dataset.splits[split][index] for index in orders[split][number * size : (number + 1) * size])
 
