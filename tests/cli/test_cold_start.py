@@ -42,6 +42,16 @@ def test_a_command_starts_without_torch(run, arguments):
     assert done.stdout
 
 
+def test_training_on_data_that_do_not_exist_is_refused_without_torch(tmp_path):
+    code = _CODE.replace("assert not stop.code", "assert stop.code == 2")
+    done = subprocess.run([sys.executable, "-c", code, "train", "NOTHING"], capture_output=True, text=True, check=False,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (0, (
+        "alexnet: there is no NOTHING; name a folder with a folder of images for each class, a packed folder, or the "
+        "name cifar10, cifar100 or embedded"))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_explain_of_a_run_reads_the_networks_own_numbers(run, capsys):
     assert alexnet("explain", run, "--json") == 0
     explained = json.loads(capsys.readouterr().out)

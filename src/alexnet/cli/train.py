@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
-from alexnet._runtime.notes import is_rank0, launcher
+from alexnet._runtime.notes import is_launched, is_rank0, launcher
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
     TRAIN_AND_EVALUATE,
@@ -155,7 +155,11 @@ def train(
             (http, https, s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is
             streamed.
     """
-    allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
+    if not is_launched():  # else one of the processes says it for all
+        from alexnet.data.sources.detect import require_source
+
+        require_source(data)  # before torch is imported, which takes seconds
+    allocator = set_allocator(computing.allocator)  # before it, too, as the next line
     set_openmp_defaults()
 
     from alexnet.api import training

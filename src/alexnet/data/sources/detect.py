@@ -30,6 +30,7 @@ from alexnet.data.sources.other_files import KINDS, explain_file
 from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_pattern
 from alexnet.data.sources.unread_labels import note_unused_splits, suggest_for_unread_labels
 from alexnet.data.tree import FileTree, FolderTree
+from alexnet.data.url_images import is_url
 from alexnet.errors import UserError, closest_match, require
 
 NAMES = (*cifar.ARCHIVES, "embedded")
@@ -40,6 +41,12 @@ FROM_FOLDERS = "folders"
 
 _DATA = ("a folder with a folder of images for each class, a packed folder, or the name "
          f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")
+
+
+def require_source(source: str | Path) -> None:
+    """Raise UserError, as `open_dataset` does, if there is no such data: without reading it, and without torch."""
+    if not (Path(source).exists() or str(source) in NAMES or is_url(str(source))):
+        raise _not_found(source)
 
 
 def open_dataset(
