@@ -2,6 +2,7 @@
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -121,6 +122,30 @@ def test_private_and_public_addresses_are_told_apart(host):
     url_images._refuse_private("1572395042")  # the same address
     url_images._refuse_private("localhost.example.org")
     url_images._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_redirect_through_a_proxy_is_judged_by_its_name_and_not_by_the_proxys_address(scheme):
+    def request(host):
+        made = url_images._RedirectedRequest(f"{scheme}://{host}/x")
+        made.set_proxy("127.0.0.1:3128", "http")
+        return made
+
+    handler = url_images._HttpHandler(allow_private=False)
+    assert not handler._must_check_peer(request("example.org"))
+    assert not handler._must_check_peer(request("example.org:8443"))
+    with pytest.raises(ValueError, match="a private address"):
+        handler._must_check_peer(request("10.0.0.5"))
+    assert handler._must_check_peer(url_images._RedirectedRequest(f"{scheme}://example.org:8443/x"))
+
+
+def test_a_redirect_from_https_to_http_is_refused():
+    def redirect(url, to):
+        return url_images._RedirectHandler().redirect_request(Request(url), None, 302, "Found", {}, to)
+
+    with pytest.raises(ValueError, match=r"it redirects from https to http://example\.org/x"):
+        redirect("https://example.org/", "http://example.org/x")
+    assert redirect("http://example.org/", "https://example.org/x").full_url == "https://example.org/x"
 
 
 def test_predict_takes_urls_beside_files(site, tmp_path, capsys):

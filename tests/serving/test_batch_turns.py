@@ -1,10 +1,11 @@
-"""A client with many expensive images: another client's image that comes during a batch is in the next one."""
+"""Turns of clients with many images, and what becomes of images whose request has ended."""
 
 import asyncio
 import threading
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -57,3 +58,39 @@ def test_pixels_and_inputs_of_a_network_are_not_in_one_batch():
 
     asyncio.run(run())
     assert sorted(kinds) == [("float32", 3), ("uint8", 2)]
+
+
+def test_images_of_a_request_that_has_failed_are_not_computed():
+    """A batch of the first images fails, so the request has; what waits of it is removed, and so is other work."""
+    batches = []
+
+    def forward(network, pixels_NHWC, views):
+        batches.append(len(pixels_NHWC))
+        raise RuntimeError("broken")
+
+    async def run():
+        batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_batch=8, max_delay=0)
+        async with batcher.running():
+            for failed in range(1, 4):
+                with pytest.raises(RuntimeError, match="broken"):
+                    await batcher.submit("a", NETWORK, [np.zeros((1, 1, 3), np.uint8)] * 64)
+                assert len(batcher._queue) == 0
+                assert len(batches) <= 2 * failed  # one of the next images may have begun
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("work", [
+    lambda batcher: batcher.submit("a", NETWORK, [np.zeros((1, 1, 3), np.uint8)] * 3),
+    lambda batcher: batcher.run_exclusive("a", "network", lambda: None)])
+def test_what_waits_of_a_request_that_is_abandoned_leaves_the_queue(work):
+    async def run():
+        batcher = DynamicBatcher(lambda *arguments: [], AdmissionControl(1.0))  # not running: everything waits
+        waiting = asyncio.create_task(work(batcher))
+        await asyncio.sleep(0)
+        assert len(batcher._queue) > 0
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert len(batcher._queue) == 0
+
+    asyncio.run(run())

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPMessage
 from typing import IO, Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request
 
 from alexnet.data.images import BadImage
@@ -97,6 +97,8 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     ) -> Request | None:
         if urlsplit(url).scheme not in ("http", "https"):
             raise UserError(f"it redirects to {url[:100]}, which is not an http address")
+        if request.type == "https" and urlsplit(url).scheme == "http":
+            raise UserError(f"it redirects from https to {url[:100]}, which anyone on the way can change")
         made = super().redirect_request(request, response, code, text, headers, url)
         return made and _RedirectedRequest(
             made.full_url, headers=made.headers, origin_req_host=made.origin_req_host, unverifiable=True)
@@ -118,7 +120,8 @@ class _HttpHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def _must_check_peer(self, request: Request) -> bool:
         if not isinstance(request, _RedirectedRequest) or self.allow_private:
             return False
-        if request.has_proxy():  # the proxy connects for us, so the peer is the proxy
+        # A proxy connects for us, so the peer is the proxy. For https, `has_proxy` knows nothing of it.
+        if request.host != unquote(urlsplit(request.full_url).netloc):
             _refuse_private(urlsplit(request.full_url).hostname or "")
             return False
         return True

@@ -106,7 +106,11 @@ class DynamicBatcher(Generic[Network, Output]):
         for image in queued:
             self._queue.add(client, image)
         self._is_queued.set()
-        return await asyncio.gather(*(image.result for image in queued))
+        try:
+            return await asyncio.gather(*(image.result for image in queued))
+        finally:  # where a batch has failed or the client has disconnected, the others are computed for nobody
+            for image in queued:
+                self._discard(client, image)
 
     async def warm_up(self, network: Network, images: Sequence[ImageArray], views: int) -> None:
         """Run a batch that `on_batch` does not count, to measure its time."""
@@ -118,8 +122,17 @@ class DynamicBatcher(Generic[Network, Output]):
         queued = QueuedWork(model, work, watch or Stopwatch(), asyncio.get_running_loop().create_future())
         self._queue.add(client, queued)
         self._is_queued.set()
-        result: Result = await queued.result
+        try:
+            result: Result = await queued.result
+        finally:
+            self._discard(client, queued)
         return result
+
+    def _discard(self, client: str, item: QueuedImage[Network, Output] | QueuedWork) -> None:
+        """Remove an item from the queue, if it still waits there: nobody awaits its result any more."""
+        if not item.result.done() or item.result.cancelled():
+            item.result.cancel()
+            self._queue.discard(client, item)
 
     @property
     def is_running(self) -> bool:
