@@ -30,6 +30,8 @@ class Toll:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.kills = self.in_saves = self.unreadable = self.lost_steps = self.runs = self.differ = self.bits = 0
+        self.different: list[str] = []
+        """What differs in runs that should be equal."""
         self.failed: list[str] = []
         """Output of runs that could not be resumed."""
 
@@ -59,6 +61,8 @@ class Toll:
             return
         differ, bits = victims.differing_bits(whole, out)
         self.runs, self.differ, self.bits = self.runs + 1, self.differ + differ, self.bits + bits
+        if differ:
+            self.different.append(f"{out.name}: {victims.differences(whole, out)}")
 
 
 def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: int, epochs: int = 20,
@@ -88,7 +92,8 @@ def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: 
         "1", f"training killed {toll.kills} times with SIGKILL ({kills} of one process, {kills_of_two} of two, "
              f"{kills_under_torchrun} of one of two under torchrun, which restarts both), and resumed",
         "0 bits differ from the uninterrupted run in weights, velocity, state and log; 0 unreadable checkpoints",
-        f"{toll.differ} of {toll.bits:,} bits differ in {toll.runs} runs; {toll.unreadable} unreadable checkpoints, "
+        f"{toll.differ} of {toll.bits:,} bits differ in {toll.runs} runs"
+        + "".join(f" ({one})" for one in toll.different[:2]) + f"; {toll.unreadable} unreadable checkpoints, "
         f"{toll.lost_steps} that went back; {toll.in_saves} kills left a save half done"
         + "".join(f"; one could not be resumed ({said})" for said in toll.failed[:1]),
         toll.differ == toll.unreadable == toll.lost_steps == 0 < toll.bits and not toll.failed

@@ -193,6 +193,15 @@ def remains(run: Path) -> dict[str, bytes]:
     return kept | {"log": json.dumps(events).encode()}
 
 
+def differences(one: Path, other: Path) -> str:
+    """What two runs wrote differently, by name, with the first event of the log that only one of them has."""
+    a, b = remains(one), remains(other)
+    names = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    events, others = (json.loads(each["log"]) for each in (a, b))
+    only = [*(event for event in events if event not in others), *(event for event in others if event not in events)]
+    return ", ".join(names) + f"; {json.dumps(only[0])[:300]}" * bool(only)
+
+
 def differing_bits(one: Path, other: Path) -> tuple[int, int]:
     """How many bits of what two runs wrote differ, and how many bits there are."""
     a, b = remains(one), remains(other)

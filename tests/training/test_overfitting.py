@@ -13,6 +13,7 @@ from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
 from alexnet.training.overfitting import overfitting_finding
 from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +75,7 @@ def test_the_monitor_reports_it_once_and_its_extent_at_the_end():
     assert [len(findings) for findings in reported] == [0, 0, 0, 0, 1, 0]
     assert "1.4 -> 5.5" in reported[4][0].problem
     labels_N = np.repeat(range(10), 20)
-    (found,) = monitor.result_findings(0.48, Errors(200, 200 * 6.0, 96, 40), labels_N)
+    (found,) = monitor.result_findings(State(0, "", "fp32", best_error=0.48), labels_N)
     assert (found.kind, "1.4 -> 6, while" in found.problem) == ("overfitting", True)
 
 

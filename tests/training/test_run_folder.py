@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import pytest
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
-from alexnet.errors import UserError
+from alexnet.errors import Finding, UserError
 from alexnet.inference.metrics import Errors
+from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import result_findings, useless_remedy
 from alexnet.models import checkpoint
 from alexnet.training.advice import epochs_finding, few_images_finding
@@ -136,10 +137,67 @@ def test_a_run_of_one_epoch_that_is_given_more_records_that_its_best_epoch_is_ch
 def test_a_short_run_that_explodes_says_so_at_the_end():
     """The monitor looks every 200 steps; after 5, ln 4 = 1.386 and a mean of the last three losses of 100."""
     monitor = Monitor(replace(arch("small"), classes=4))
-    assert not any(monitor.loss_findings(step, loss) for step, loss in enumerate((1.4, 2.0, 60.0, 140.0, 100.0), 1))
-    (found,) = monitor.result_findings(0.75, Errors(44, 44 * 69.0, 33, 0), np.repeat(range(4), 11))
+    state = State(0, "", "fp32", best_error=0.75)
+    for step, loss in enumerate((1.4, 2.0, 60.0, 140.0, 100.0), 1):
+        state.count(8, loss, 0)
+        assert not monitor.loss_findings(step, state.recent_losses)
+    (found,) = monitor.result_findings(state, np.repeat(range(4), 11))
     assert (found.kind, found.problem) == ("exploding", "the loss is 100, far above ln(4) = 1.386, and is exploding")
     assert "--lr" in found.remedy
+
+
+# --- Findings of a run that was interrupted ---
+
+def test_a_run_that_is_killed_after_its_last_save_still_reports_its_result(packed, tiny, tmp_path):
+    """At a rate of 1e-30 nothing is learned, which is reported at the end."""
+    spec = RunSpec(packed, tiny, replace(QUICK, learning_rate=1e-30, schedule="constant"), tmp_path / "run")
+    build(spec).fit()
+    log = spec.out / "log.jsonl"
+    whole = log.read_text()
+    lines = whole.splitlines(keepends=True)
+    last_epoch = max(number for number, line in enumerate(lines) if json.loads(line)["event"] == "epoch")
+    assert [json.loads(line)["event"] for line in lines[last_epoch:]] == ["epoch", "warning", "end"]
+    log.write_text("".join(lines[: last_epoch + 1]))
+    build(replace(spec, resume=True)).fit()
+    assert [line for line in log.read_text().splitlines(keepends=True) if '"start"' not in line] == [
+        line for line in lines if '"start"' not in line]
+
+
+def test_a_resumed_run_averages_the_losses_of_before(packed, tiny, tmp_path, monkeypatch):
+    """A finding is due every 5 steps. The run stops in its second epoch, and resumes from the end of its first."""
+    for module in ("state", "monitor"):
+        monkeypatch.setattr(f"alexnet.training.{module}.RECENT_LOSSES", 5)
+    monkeypatch.setattr("alexnet.training.monitor.loss_finding", lambda loss, classes, steps, norm: Finding(
+        "exploding", "", f"the mean loss is {loss}", ""))
+
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "epoch" and event["epoch"] == 2:
+            raise Stop
+
+    def means(out, **options):
+        spec = RunSpec(packed, tiny, QUICK, out, **options)
+        build(spec).fit()
+        return [event["problem"] for event in warnings_of(out) if event["kind"] == "exploding"]
+
+    whole = means(tmp_path / "whole")
+    with pytest.raises(Stop):
+        build(RunSpec(packed, tiny, QUICK, tmp_path / "run"), on_event=stop).fit()
+    assert means(tmp_path / "run", resume=True) == whole
+    assert len(whole) > 1
+
+
+def test_a_resumed_run_reports_dead_units_once():
+    """Their fraction, which the sentence states, has changed meanwhile."""
+    def signals(dead):
+        return Signals(saturated={}, dead={"relu1": dead}, ratio={})
+
+    first, resumed = (Monitor(arch("small")) for _ in range(2))
+    (finding,) = first.unit_findings(1_000, signals(0.9))
+    resumed.recall([{"event": "warning", "step": 1_000, **asdict(finding)}])
+    assert resumed.unit_findings(1_100, signals(0.95)) == first.unit_findings(1_100, signals(0.95)) == []
 
 
 @pytest.mark.slow

@@ -89,5 +89,6 @@ class StateJson(TypedDict, total=False):
     epoch_images: int
     epoch_loss_sum: float
     epoch_wrong: int
+    recent_losses: list[float]
     loss_scale: float
     steps_since_overflow: int

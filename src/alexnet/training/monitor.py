@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.data.remarks import remark_findings
 from alexnet.errors import Finding
-from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import (
     WARM_UP_STEPS,
@@ -24,13 +22,11 @@ from alexnet.interpret.health import (
     useless_remedy,
 )
 from alexnet.training.events import EpochEvent, Event
-from alexnet.training.overfitting import OVERFITTING, overfitting_finding
+from alexnet.training.overfitting import overfitting_finding
+from alexnet.training.state import RECENT_LOSSES, State
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
-
-LOSS_STEPS = 200
-"""Steps over whose mean loss a finding is made, every so many steps."""
 
 
 class Monitor:
@@ -44,25 +40,27 @@ class Monitor:
 
     def __init__(self, arch: Arch, is_pretrained: bool = False, is_head: bool = False) -> None:
         self.arch, self.is_pretrained, self.is_head = arch, is_pretrained, is_head
-        self._losses: deque[float] = deque(maxlen=LOSS_STEPS)
         self._reported: set[str] = set()
         self.epochs: list[EpochEvent] = []
         """All epochs of the run so far."""
 
     def recall(self, events: Iterable[Event]) -> None:
-        """Take over what a resumed run has logged before: its epochs, and which kinds of overfitting it reported."""
+        """Take over what a resumed run has logged before: its epochs, and the kinds of its warnings."""
         for event in events:
             if event["event"] == "epoch":
                 self.epochs.append(event)
-            elif event["event"] == "warning" and event["kind"] in OVERFITTING:
+            elif event["event"] == "warning":
                 self._reported.add(event["kind"])
 
-    def loss_findings(self, step: int, loss: float) -> list[Finding]:
-        """Record a step's loss; every `LOSS_STEPS` steps, report a loss that explodes or does not fall."""
-        self._losses.append(loss)
-        if step % LOSS_STEPS:
+    def loss_findings(self, step: int, losses: Sequence[float]) -> list[Finding]:
+        """Report every `RECENT_LOSSES` steps a loss that explodes or does not fall.
+
+        Args:
+            losses: `State.recent_losses`.
+        """
+        if step % RECENT_LOSSES:
             return []
-        finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
+        finding = loss_finding(sum(losses) / len(losses), self.arch.classes, step, self.arch.norm)
         return [finding] if finding else []
 
     def epoch_findings(self, epoch: EpochEvent) -> list[Finding]:
@@ -77,18 +75,19 @@ class Monitor:
     def _overfitting(self) -> Finding | None:
         return None if self.is_head else overfitting_finding(self.epochs, self.arch.classes, self.is_pretrained)
 
-    def result_findings(self, best_error: float, last: Errors, labels_N: NDArray[np.int64]) -> list[Finding]:
+    def result_findings(self, state: State, labels_N: NDArray[np.int64]) -> list[Finding]:
         """Report a finished run that has learned nothing of use, or that overfits.
 
         Args:
-            best_error: the lowest top-1 error on the validation images after an epoch.
-            last: errors on them after the last epoch.
+            state: after the last epoch.
             labels_N: of the validation images.
         """
-        losses = list(self._losses)[len(self._losses) // 2 :]  # a short run may end before `loss_findings` is due
+        # A short run may end before `loss_findings` is due.
+        losses = state.recent_losses[len(state.recent_losses) // 2 :]
         if losses and (exploded := exploding_loss(sum(losses) / len(losses), self.arch.classes, None)):
             return [exploded]
-        found = result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
+        found = result_findings(round(state.best_error * len(labels_N)), self.epochs[-1]["val_loss"],
+                                np.bincount(labels_N).tolist(),
                                 self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
                                 self.is_pretrained)
         if overfits := self._overfitting():  # it says more than that the loss is above ln(classes)

@@ -14,6 +14,9 @@ from alexnet.errors import Finding, UserError
 from alexnet.models.checkpoint_json import StateJson
 from alexnet.training.schedule import Plateau
 
+RECENT_LOSSES = 200
+"""Steps whose losses a run keeps, for findings about their mean."""
+
 
 @dataclass
 class State:
@@ -44,6 +47,8 @@ class State:
     """Sum of their losses."""
     epoch_wrong: int = 0
     """How many of them were classified wrongly."""
+    recent_losses: list[float] = field(default_factory=list)
+    """Losses of the latest steps, at most RECENT_LOSSES: a resumed run makes the findings of an uninterrupted one."""
     loss_scale: float = 1.0
     steps_since_overflow: int = 0
 
@@ -60,6 +65,7 @@ class State:
         self.epoch_images += images
         self.epoch_loss_sum += loss * images
         self.epoch_wrong += wrong
+        self.recent_losses = [*self.recent_losses, loss][-RECENT_LOSSES:]
 
     def close_epoch(self, error: float, loss: float) -> bool:
         """Record the validation of an epoch, and begin the next one.

@@ -118,8 +118,8 @@ class Trainer:
                 self.train_epoch()
                 errors = self.close_epoch()
             self._saver.wait()
-            if errors.images:  # else the run was finished before
-                self._warn(self.monitor.result_findings(state.best_error, errors, self.validation.labels), state.step)
+            if self.monitor.epochs:  # also of a run that was killed after its last save
+                self._warn(self.monitor.result_findings(state, self.validation.labels), state.step)
             self.log_event("end", step=state.step, epoch=state.epoch, best_top1_error=state.best_error,
                            stopped_early=state.stops_early(self.spec.recipe))
         return errors
@@ -269,7 +269,7 @@ class Trainer:
                            **slowest_rank(times))
             if not math.isfinite(loss):
                 raise self._diverged(loss)
-            self._warn(self.monitor.loss_findings(done.step, loss), done.step)
+            self._warn(self.monitor.loss_findings(done.step, self.state.recent_losses), done.step)
             if flags:
                 requests.add(flags)
             requests.save = requests.save or done.save_is_due
