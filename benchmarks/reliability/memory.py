@@ -1,8 +1,8 @@
 """The memory of processes over time, and whether it is flat.
 
 Memory is what a process has allocated (RssAnon). The shards that it maps are not part of it: the system takes these
-pages back when it needs them. It is flat if it does not grow between the second and the last quarter of a process's
-life.
+pages back when it needs them. It is flat if it does not grow between the third and the last quarter of a process's
+life; on a busy machine starting may take up the first two.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Memory:
     samples: dict[int, list[int]] = field(default_factory=dict)
 
     def growth(self) -> tuple[int, int]:
-        """Of the process whose memory grew most from its second to its last quarter: both, by their medians."""
+        """Of the process whose memory grew most from its third to its last quarter: both, by their medians."""
         both = []
         for samples in self.samples.values():
             quarter = max(1, len(samples) // 4)
-            both.append((int(statistics.median(samples[quarter : 2 * quarter] or samples)),
+            both.append((int(statistics.median(samples[-2 * quarter : -quarter] or samples)),
                          int(statistics.median(samples[-quarter:]))))
         return max(both, key=lambda pair: pair[1] - pair[0])
 
