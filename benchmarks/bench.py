@@ -5,8 +5,9 @@
 Each implementation runs in a process of its own (worker.py). The implementations of a row take turns, round by round,
 so that all see the same state of the machine. A ratio is the median over the rounds of our rate / the peer's, with its
 lowest and highest value. Without --images (a folder of JPEG files), random images of ImageNet's usual size are
-generated; they decode slower than real ones, which flatters fast decoders. --page writes the table into a Markdown
-file: `make bench` updates docs/performance.md.
+generated; they decode slower than real ones, which flatters fast decoders. --json keeps the figures of each processor,
+of which it replaces the rows that were measured; --page writes a table for each of them into a Markdown file: `make
+bench` updates docs/performance.json and docs/performance.md.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
         for worker in workers.values():
             worker.close()
     ours = workers[row.ours]
-    figures: dict[str, Any] = {"title": row.title, "goal": row.goal, "ours": spread(ours.rates), "peers": [],
-                               "ours_peak_bytes": ours.peak_bytes}
+    figures: dict[str, Any] = {"title": row.title, "goal": row.goal, "rounds": rounds, "ours": spread(ours.rates),
+                               "peers": [], "ours_peak_bytes": ours.peak_bytes}
     for label, name in row.peers:
         peer = workers[name]
         ratios = [o / p for o, p in zip(ours.rates, peer.rates, strict=True)]
@@ -236,6 +237,28 @@ def line(figures: dict[str, Any]) -> list[list[str]]:
     return cells
 
 
+def merged(known: Sequence[dict[str, Any]], results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures of all processors. Of this one the rows that were measured now replace those of before."""
+    others = [one for one in known if identity(one) != identity(results)]
+    before = {row["title"]: row for one in known if identity(one) == identity(results) for row in one["rows"]}
+    rows = before | {row["title"]: row for row in results["rows"]}
+    order = [row.title for row in ROWS]
+    return [*others, results | {"rows": sorted(rows.values(), key=lambda row: order.index(row["title"]))}]
+
+
+def identity(results: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a processor another one: its model, its cores and its instruction set."""
+    return tuple(results["machine"][key] for key in ("processor", "cores", "kernels"))
+
+
+def tables(known: Sequence[dict[str, Any]]) -> str:
+    """The tables of all processors, with a heading each."""
+    return "\n\n".join(f"### {one['machine']['processor']}, {one['machine']['cores']} cores, "
+                       f"{INSTRUCTION_SETS[one['machine']['kernels']]}\n\n{table(one)}" for one in known)
+
+
+INSTRUCTION_SETS = {"": "no kernels", "generic": "SSE2 or NEON", "avx2": "AVX2", "avx512": "AVX-512"}
+
 RED, PLAIN = "\033[31m", "\033[0m"
 """Of a terminal: a row that is slower than a peer."""
 
@@ -257,7 +280,9 @@ def table(results: dict[str, Any]) -> str:
         text += (f"\n\nPeak memory, {figures['title']}: {figures['ours_peak_bytes'] / 1e6:,.0f} MB against "
                  f"{peer['peak_bytes'] / 1e6:,.0f} MB, {figures['ours_peak_bytes'] / peer['peak_bytes']:.2f} of it.")
     about = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return f"{text}\n\nMachine: {about}. {results['rounds']} rounds. Images: {results['images']}."
+    counts = sorted({row["rounds"] for row in results["rows"]})
+    rounds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"{text}\n\nMachine: {about}. {rounds} rounds. Images: {results['images']}."
 
 
 def main() -> None:
@@ -268,16 +293,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=1024,
                         help="how many images to measure on; a smaller folder is repeated")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--page", type=Path, help="replace the table in this Markdown file")
+    parser.add_argument("--json", type=Path, help="file of all figures; those of other processors stay")
+    parser.add_argument("--page", type=Path, help="replace the tables in this Markdown file")
     options = parser.parse_args()
     rows = [row for row in ROWS if options.only in row.name]
     if not rows:
         parser.error(f"--only {options.only} matches no row; the rows are {', '.join(row.name for row in ROWS)}")
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
-    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "images":
-                               f"{options.count} random, 500 x 375"}
+    results: dict[str, Any] = {"machine": machine(), "rows": [], "images": f"{options.count} random, 500 x 375"}
     try:
         if options.images:
             found = len(jpegs(options.images))
@@ -293,14 +317,15 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     print(table(results))
+    known = merged(json.loads(options.json.read_text()) if options.json and options.json.exists() else [], results)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        options.json.write_text(json.dumps(known, indent=1) + "\n")
     if options.page:
         before, mark, rest = options.page.read_text().partition("<!-- table -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not mark or not end:
             raise SystemExit(f"{options.page} has no <!-- table --> and <!-- end --> to write between")
-        options.page.write_text(f"{before}{mark}{table(results)}\n{end}{after}")
+        options.page.write_text(f"{before}{mark}{tables(known)}\n{end}{after}")
 
 
 if __name__ == "__main__":
