@@ -27,7 +27,7 @@ def test_an_overloaded_server_rejects_requests_and_recovers():
 
 
 def test_no_accepted_request_is_lost_at_sigterm():
-    found = sigterm.measure(times=1)
+    found = sigterm.measure(times=1, drain=2.0)
     assert found.holds, found
 
 
