@@ -7,7 +7,7 @@ import http.client
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,9 @@ from alexnet.serving.service import Service
 class Client:
     """Send requests to a server on this machine."""
 
-    def __init__(self, port: int, service: Service | None = None) -> None:
+    def __init__(self, port: int, service: Service | None = None, begin_shutdown: Callable[[], object] = int) -> None:
         self.port, self.url = port, f"http://127.0.0.1:{port}/"
-        self._service = service
+        self._service, self.begin_shutdown = service, begin_shutdown
 
     @property
     def service(self) -> Service:
@@ -68,14 +68,17 @@ def served(service: Service) -> Iterator[Client]:
     def on_stop() -> None:
         service.is_draining = True
 
+    def begin_shutdown() -> None:
+        running.should_exit = True
+
     running = create_server(create_app(service), service.limits, on_start=started.set, on_stop=on_stop)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         assert started.wait(60)
-        yield Client(listener.getsockname()[1], service)
+        yield Client(listener.getsockname()[1], service, begin_shutdown)
     finally:
-        running.should_exit = True
+        begin_shutdown()
         thread.join(60)
         assert not thread.is_alive()
 

@@ -4,14 +4,17 @@
 
 Four kinds of clients: one connection for each request; one connection for many requests; the second half of a request
 sent late; an idle connection. A client that has sent a whole request before it sees the connection closed must receive
-200 or 503. Every other time the signal is sent twice.
+200 or 503. Every other time the signal is sent twice. Every fourth server has `--drain`: until it closes its port,
+`/ready` responds 503 and new connections are answered. Every third server reloads its checkpoint under the load.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -27,14 +30,17 @@ from served import (
     on_the_client_core,
     post,
     read_response,
+    send,
     untrained_run,
 )
 
 PERSISTENT, LATE, IDLE = 6, 3, 3
 """Clients of each kind. Clients with a connection for each request come 60 times a second."""
 
-SHUTDOWN_SECONDS = 35.0
-"""Time in which the server must exit: 30 for accepted requests, and the shutdown itself."""
+SHUTDOWN_SECONDS = 25.0
+"""Time in which the server must exit, `--drain` included: Kubernetes kills after 30."""
+
+READY = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Load:
@@ -102,13 +108,44 @@ class Load:
             await reader.read()
 
 
-async def stop_once(server: ServerProcess, seed: int) -> tuple[Counter[str], float]:
-    """Stop a server under load; return the outcomes of the requests and the seconds until the exit."""
+async def check_drain(load: Load, seconds: float) -> None:
+    """Wait until `/ready` says that the server stops; then send a request on a new connection."""
+    until, answer = time.monotonic() + seconds, NO_RESPONSE
+    try:
+        while answer.status != 503 or json.loads(answer.body)["status"] != "stopping":
+            if time.monotonic() > until:
+                load.outcomes["/ready did not say stopping"] += 1
+                return
+            answer = await send(load.port, READY)
+            await asyncio.sleep(0.05)
+        load.count("while draining", await send(load.port, load.request))
+        load.outcomes["drained"] += 1
+    except ConnectionError:
+        load.outcomes["port closed before the end of --drain"] += 1
+
+
+async def stop_once(server: ServerProcess, seed: int, drain: float) -> tuple[Counter[str], float]:
+    """Stop a server under load.
+
+    Args:
+        server: under test.
+        seed: chooses the random times; odd: the signal is sent twice; a multiple of 3: SIGHUP is sent before.
+        drain: the server's `--drain`, above 0 if it is to be checked.
+
+    Returns:
+        The outcomes of the requests, and the seconds until the exit.
+    """
     load = Load(server.port, seed)
     kinds = [load.single, *[load.persistent] * PERSISTENT, *[load.late] * LATE, *[load.idle] * IDLE]
     tasks = [asyncio.create_task(kind()) for kind in kinds]
+    if seed % 3 == 0:
+        await asyncio.sleep(load.random.uniform(0, 0.5))
+        server.process.send_signal(signal.SIGHUP)
+        load.outcomes["reloads asked for"] += 1
     await asyncio.sleep(load.random.uniform(0.5, 1.5))
     stopping = asyncio.create_task(asyncio.to_thread(server.stop, 2 * SHUTDOWN_SECONDS))
+    if drain:
+        tasks.append(asyncio.create_task(check_drain(load, drain)))
     if seed % 2:
         await asyncio.sleep(load.random.uniform(0.05, 0.9))
         server.process.send_signal(signal.SIGTERM)
@@ -121,24 +158,32 @@ async def stop_once(server: ServerProcess, seed: int) -> tuple[Counter[str], flo
     return load.outcomes, seconds
 
 
-def measure(times: int) -> Finding:
-    """Start and stop a server `times` times."""
+def measure(times: int, drain: float) -> Finding:
+    """Start and stop a server `times` times.
+
+    Args:
+        times: how often.
+        drain: `--drain` of every fourth server, in seconds.
+    """
     outcomes: Counter[str] = Counter()
     longest = 0.0
     with tempfile.TemporaryDirectory() as folder, on_the_client_core():
         run = untrained_run(Path(folder))
         for seed in range(times):
-            with ServerProcess(run) as server:
-                counted, seconds = asyncio.run(stop_once(server, seed))
+            own = drain * (seed % 8 in (0, 5))  # every fourth, in turn with one signal and with two
+            with ServerProcess(run, *(["--drain", f"{own:g}"] if own else [])) as server:
+                counted, seconds = asyncio.run(stop_once(server, seed, own))
             outcomes, longest = outcomes + counted, max(longest, seconds)
-    answered = outcomes.pop("answered", 0)
+    answered, drained, reloads = (outcomes.pop(name, 0) for name in ("answered", "drained", "reloads asked for"))
     return Finding(
-        "11", f"SIGTERM under load, {times} times, every other time twice",
-        "no accepted request lost; exit by SIGTERM (143 in a shell) within the shutdown time",
-        f"{answered:,} requests answered, {outcomes.total()} lost"
+        "11", f"SIGTERM under load, {times} times, every other time twice, every fourth with --drain {drain:g}, every "
+        "third after SIGHUP",
+        f"no accepted request lost; exit by SIGTERM (143 in a shell) within {SHUTDOWN_SECONDS:g} s; while draining, "
+        "/ready is 503 and new connections are answered",
+        f"{answered:,} requests answered, {drained} servers drained, {reloads} reloaded, {outcomes.total()} lost"
         f"{''.join(f', {name}: {count}' for name, count in outcomes.items())}; longest shutdown {longest:.1f} s",
         not outcomes and answered > 0 and longest < SHUTDOWN_SECONDS)
 
 
 if __name__ == "__main__":
-    ledger.main(measure, times=20)
+    ledger.main(measure, times=20, drain=5.0)

@@ -22,7 +22,7 @@ from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.cli.main import main
-from alexnet.data import loader, manifest
+from alexnet.data import loader, manifest, remote
 from alexnet.data.loader import batches
 from alexnet.data.order import lane_order
 from alexnet.data.packed import PackedDataset
@@ -357,6 +357,12 @@ def test_a_file_that_is_not_a_manifest_is_refused(server: Server, tmp_path: Path
     server.folder, server.faults = tmp_path, ()
     (tmp_path / manifest.MANIFEST).write_bytes(sent)
     with pytest.raises(ValueError, match=r"manifest.json is damaged or not of a packed folder: .*; check the address"):
+        open_stream(server.url)
+
+
+def test_a_manifest_above_its_limit_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "MANIFEST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"manifest.json sends more than the 100 bytes that this file may"):
         open_stream(server.url)
 
 

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from alexnet.models import checkpoint
 from alexnet.serving.limits import Limits
 from alexnet.serving.request_log import LOGGER
 from alexnet.serving.request_record import Stopwatch
+from alexnet.serving.responses import Overload
 from alexnet.serving.served_model import ServedModel
 from alexnet.serving.service import Service
 from inprocess import encoded, served
@@ -148,18 +150,25 @@ def test_waiting_for_the_network_counts_as_queueing(model, png):
         assert metric(client, 'alexnet_decode_seconds_count{model="alexnet"}') == 2
 
 
-def test_rejections_are_counted_by_reason(model, png, lines):
+def test_rejections_are_counted_by_reason(model, png, lines, monkeypatch):
     limits = Limits(body_bytes=10_000, total_body_bytes=15_000, connections=3, large_bytes=10, large_images=1,
                     max_queue_seconds=0.5)
     with served(Service([ServedModel(model)], limits=limits, log_format="json")) as client:
-        reasons = ("queue", "bytes", "large_images", "connections")
+        reasons = get_args(Overload)
         counts = {reason: f'alexnet_rejections_total{{reason="{reason}"}}' for reason in reasons}
-        assert [metric(client, count) for count in counts.values()] == [0, 0, 0, 0]
+        assert [metric(client, count) for count in counts.values()] == [0] * len(reasons)
         lines.clear()
         client.service.decoder._pending_large["other"] = 1
         assert client.predict(png)[0] == 503  # its only image is a large one
         client.service.decoder._pending_large.clear()
         assert json.loads(lines[0])["rejection"] == "large_images"
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.executable", "/absent/python")
+            client.service.decoder._workers._end_idle(0)
+            assert client.predict(png)[0] == 503
+        client.service.decoder._workers.shutdown()
+        assert client.predict(png)[0] == 503
+        assert [json.loads(line)["rejection"] for line in lines[1:3]] == ["workers", "shutdown"]
         admission = client.service.admission
         admission.views["alexnet"].seconds_per_item = 9.0
         with admission.admit("other", "alexnet", 1, 1):
@@ -179,7 +188,7 @@ def test_rejections_are_counted_by_reason(model, png, lines):
         until = time.monotonic() + 30
         while client.request("/health")[0] != 200:
             assert time.monotonic() < until
-        assert [metric(client, counts[reason]) >= 1 for reason in reasons] == [True] * 4
+        assert [metric(client, counts[reason]) >= 1 for reason in reasons] == [True] * len(reasons)
         assert any(json.loads(line)["id"] == "crowd" and json.loads(line)["rejection"] == "connections"
                    for line in lines)
 

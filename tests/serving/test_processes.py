@@ -16,8 +16,10 @@ import pytest
 import torch
 from test_serve_command import STOPPING, client_of, started
 
+from alexnet._runtime import cpu_threads
 from alexnet.cli import serve_workers
-from alexnet.cli.serve_process import device_of
+from alexnet.cli.serve_process import ServeOptions, device_of, run_one_of_several
+from alexnet.serving.limits import Limits
 from command_line import alexnet as command
 from inprocess import encoded
 from sample_images import draw
@@ -216,3 +218,21 @@ def test_each_process_has_a_gpu_in_turn(monkeypatch):
     assert [device_of(device, 1) for device in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert device_of("auto", 1) == "auto"
+
+
+def test_the_processes_share_the_threads(monkeypatch):
+    """Of torch by OMP_NUM_THREADS, which is read when torch is imported, and of decoding."""
+    class Given(Exception):
+        pass
+
+    def service(models, token, hosts, limits, log, cores, **options):
+        raise Given(cores)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(cpu_threads, "usable_cores", lambda: 12)
+    monkeypatch.setattr("alexnet.serving.service.Service", service)
+    options = ServeOptions({}, "127.0.0.1", None, "", Limits(), "cpu", False, None, False, None, 4)
+    with pytest.raises(Given, match="3"):
+        run_one_of_several(None, options, 0, print, print, -1, lambda: True)
+    assert os.environ["OMP_NUM_THREADS"] == "3"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 import wire
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 from served import image, post
 from uvicorn.server import ServerState
 
+from alexnet.inference.predictor import load
 from alexnet.serving.limits import Limits
+from alexnet.serving.served_model import ServedModel
 from alexnet.serving.server import ServerConfig, TimeoutProtocol, bind
+from alexnet.serving.service import Service
+from inprocess import served
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,3 +82,23 @@ def test_a_client_that_reads_nothing_of_its_response_is_disconnected(waiting, re
         return transport.closing
 
     assert asyncio.run(is_closed()) == closed
+
+
+def test_requests_on_new_connections_are_answered_while_the_server_drains(trained):
+    service = Service([ServedModel(load(trained))], limits=Limits(accept_seconds=3.0))
+    with served(service) as client:
+        client.begin_shutdown()
+        until = time.monotonic() + 2
+        while not service.is_draining:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert client.request("/ready")[::2] == (503, {"status": "stopping"})
+        status, headers, _ = client.predict(image())
+        assert (status, headers["connection"]) == (200, "close")
+    with pytest.raises(ConnectionRefusedError):
+        client.request("/ready")
+
+
+def test_an_idle_connection_stays_open_for_the_time_of_the_option():
+    limits = Limits.from_options(20, 1.0, 0.5, 33)
+    assert ServerConfig(wire.wire().config.app, limits).timeout_keep_alive == limits.keep_alive_seconds == 33

@@ -114,6 +114,7 @@ def test_a_server_that_can_start_no_process_says_so(pool, capsys, monkeypatch):
     monkeypatch.setattr("sys.executable", "/absent/python")
     error = pool.decode(PNG, "a.png", 32)
     assert (error.status, error.problem) == (503, "the server can start no worker process for it")
+    assert (error.reason, error.headers["Retry-After"]) == ("workers", "1")
     assert "no worker process can be started: " in capsys.readouterr().err
 
 
@@ -137,7 +138,8 @@ def test_a_worker_at_work_does_not_delay_the_shutdown(capsys):
     assert capsys.readouterr().err == STARTS
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert str(pool.decode(PNG, "a.png", 32)) == "the server is shutting down"
+    late = pool.decode(PNG, "a.png", 32)
+    assert (str(late), late.reason) == ("the server is shutting down; try again in a second", "shutdown")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited on Linux alone")

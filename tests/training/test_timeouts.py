@@ -1,11 +1,14 @@
 """How long processes wait for each other, by what is waited for; and what each process's device is."""
 
+from datetime import timedelta
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from alexnet._runtime.download import ATTEMPTS, TIMEOUT_SECONDS
-from alexnet.training.parallel import rendezvous
-from alexnet.training.parallel.process_group import ProcessGroup
+from alexnet.training.parallel import process_group, rendezvous
+from alexnet.training.parallel.process_group import ProcessGroup, init_distributed
 from alexnet.training.parallel.timeouts import step_seconds
 from alexnet.training.request import TrainRequest
 
@@ -22,6 +25,30 @@ def test_less_than_two_minutes_between_gpus_is_refused():
     with pytest.raises(ValueError, match=r"--timeout 20 is too short between GPUs.*give 120 or more"):
         step_seconds("nccl", is_streamed=False, asked=20)
     assert step_seconds("nccl", is_streamed=False, asked=600) == 600
+
+
+class Asked(Exception):
+    """What `init_process_group` was called with."""
+
+
+@pytest.mark.parametrize(("device", "backend", "device_id", "seconds"), [
+    ("cuda", "nccl", torch.device("cuda", 3), 120), ("cpu", "gloo", None, 20)])
+def test_nccl_connects_at_the_start_and_waits_longer(monkeypatch, device, backend, device_id, seconds):
+    def init_process_group(*arguments, **options):
+        raise Asked(*arguments, options)
+
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "3"), ("MASTER_ADDR", "localhost"),
+                        ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 1)]))
+    monkeypatch.setattr(dist, "init_process_group", init_process_group)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(process_group, "gpu_identity", str)
+    with pytest.raises(Asked) as asked, init_distributed(device):
+        pass
+    name, options = asked.value.args
+    assert (name, options["device_id"], options["timeout"]) == (backend, device_id, timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(("data", "is_streamed"), [("https://host/packed", True), ("s3://bucket/packed", True),

@@ -16,9 +16,9 @@ from alexnet.errors import UserError
 from alexnet.serving.admission import Overloaded
 from alexnet.serving.request_record import record_of
 
-Overload = Literal["queue", "bytes", "large_images", "connections"]
+Overload = Literal["queue", "bytes", "large_images", "workers", "connections", "shutdown"]
 """Why a server is overloaded: too many images are queued, too many bytes of bodies are held, too many large images
-wait, or too many connections are open."""
+wait, no worker process can be started, too many connections are open, or its worker processes have ended with it."""
 
 
 class RequestError(UserError):

@@ -32,7 +32,7 @@ from alexnet.architecture.spec import InputSpec
 from alexnet.data.images import BadImage, decode, square
 from alexnet.serving.infer_request import InferRequest, parse_infer
 from alexnet.serving.limits import Limits
-from alexnet.serving.responses import RequestError
+from alexnet.serving.responses import OverloadError, RequestError
 
 _LENGTHS = struct.Struct("<QQ")
 """Before each message: the bytes of its JSON object and of the data that follow it."""
@@ -161,9 +161,13 @@ class WorkerPool:
         return reply, payload
 
     def _take(self) -> subprocess.Popen[bytes]:
-        """An idle worker, or a new one. Threads share lists and sets safely."""
+        """An idle worker, or a new one. Threads share lists and sets safely.
+
+        Raises:
+            OverloadError: the server shuts down, or can start no process.
+        """
         if self._is_closed:
-            raise RequestError("the server is shutting down", status=503)
+            raise OverloadError("the server is shutting down", "shutdown")
         with contextlib.suppress(IndexError):
             while True:
                 worker = self._idle.pop()
@@ -180,8 +184,7 @@ class WorkerPool:
                 env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
         except OSError as error:
             self.say(f"no worker process can be started: {error}")
-            raise RequestError("the server can start no worker process for it", "try again in a second",
-                               status=503) from None
+            raise OverloadError("the server can start no worker process for it", "workers") from None
 
 
 def _how(worker: subprocess.Popen[bytes]) -> str:

@@ -188,7 +188,7 @@ function showBatch() {
     });
   }));
   // An apostrophe before what a spreadsheet would run as a formula, as in _runtime/csv_cells.py.
-  const safe = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+  const safe = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${safe(text).replaceAll('"', '""')}"` : safe(text));
   const isSure = (sure) => (sure === true ? "yes" : sure === false ? "no" : "");
   const rows = images.flatMap(({ name: fileName, classes = [], sure }) => classes.map(({ name, probability }, index) =>
