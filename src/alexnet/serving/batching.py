@@ -1,9 +1,10 @@
 """Dynamic batching: combine the images of many requests into batches, each for one network.
 
-On a CPU an image takes half as long in a batch of 8 as alone, and no less in a larger batch, for which other clients
-would wait longer. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up to
-`max_delay` for more requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of
-each client in turn.
+In a batch an image takes less time than alone, but every other client waits for the whole batch. So on a CPU the batcher
+measures each network when the server starts, and takes the smallest batch in which an image takes little longer than in
+the best one. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up to
+`max_delay` for more requests; when busy, it batches everything that is queued, up to that size, taking an image of each
+client in turn.
 
 All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
 hold. A network that is replaced needs no queue of its own: its images end in batches of their own.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +75,9 @@ class QueuedWork:
 CPU_BATCH, GPU_BATCH = 8, 32
 """Most images in a batch. On a CPU an image takes as long in 8 as in 32; 32 on a GPU has not been measured."""
 
+LONGER_THAN_BEST = 1.15
+"""How much longer an image may take than in the best size of batch, if the batch is smaller for it."""
+
 
 class DynamicBatcher(Generic[Network, Output]):
     """Batches for networks, which run in one thread.
@@ -81,8 +86,8 @@ class DynamicBatcher(Generic[Network, Output]):
         forward: network, N images as one array and the number of views (1 or 10) -> one output for each of N.
         admission: measures the time of the views and of the exclusive work.
         on_batch: called with the size of each batch.
-        max_batch: images in a batch of one view each. Ten views of an image are a batch of their own, for other clients
-            wait for the batch that runs.
+        max_batch: images in a batch of one view each, if `measure_batches` has not found a smaller number. Ten views
+            of an image are a batch of their own, for other clients wait for the batch that runs.
         max_delay: seconds for which an idle batcher waits for more requests.
         failures: by the network's name: batches in a row that raised.
     """
@@ -93,6 +98,7 @@ class DynamicBatcher(Generic[Network, Output]):
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
         self.max_batch, self.max_delay = max_batch, max_delay
         self.failures = Counter[str]()
+        self._batch_sizes: dict[str, int] = {}
         self._queue = FairQueue[QueuedImage[Network, Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -115,6 +121,27 @@ class DynamicBatcher(Generic[Network, Output]):
     async def warm_up(self, network: Network, images: Sequence[ImageArray], views: int) -> None:
         """Run a batch that `on_batch` does not count, to measure its time."""
         await self._in_thread(lambda: self._forward(network, images, views))
+
+    def batch_size(self, name: str) -> int:
+        """The most images in a batch for a network, by its name."""
+        return self._batch_sizes.get(name, self.max_batch)
+
+    async def measure_batches(self, network: Network, image: ImageArray, rounds: int = 3) -> None:
+        """Measure batches of 1, 2, 4, ... `max_batch` images, and set the size of the network's batches."""
+        sizes = [1 << power for power in range(self.max_batch.bit_length())]
+
+        def seconds_per_image(size: int) -> float:
+            began = time.perf_counter()
+            self.forward(network, np.stack([image] * size), 1)
+            return (time.perf_counter() - began) / size
+
+        def measured() -> list[float]:
+            rows = [[seconds_per_image(size) for size in sizes] for _ in range(rounds)]
+            return [min(seconds) for seconds in zip(*rows, strict=True)]  # the least disturbed of each size
+
+        seconds = await self._in_thread(measured)
+        self._batch_sizes[network.name] = next(
+            size for size, each in zip(sizes, seconds, strict=True) if each <= LONGER_THAN_BEST * min(seconds))
 
     async def run_exclusive(self, client: str, model: str, work: Callable[[], Result],
                             watch: Stopwatch | None = None) -> Result:
@@ -219,7 +246,7 @@ class DynamicBatcher(Generic[Network, Output]):
     ) -> tuple[list[QueuedImage[Network, Output]], set[str]]:
         """Take a batch of images that can be in one batch with the first, from the clients in turn; and these."""
         batch, clients = list[QueuedImage[Network, Output]](), set[str]()
-        while len(batch) < (self.max_batch if first.views == 1 else 1):
+        while len(batch) < (self.batch_size(first.network.name) if first.views == 1 else 1):
             for client, item in self._queue.heads():
                 if isinstance(item, QueuedImage) and item.shares_batch(first):
                     self._queue.take(client)

@@ -124,6 +124,8 @@ class Service:
             decoded = await self.decoder.decode("", [upload], served.side)
             await self.batcher.warm_up(served, [pixels for pixels in decoded if isinstance(pixels, np.ndarray)], 10)
             await self.batcher.run_exclusive("", served.name, partial(served.explain, pixels_HWC))
+        if self.batcher.max_batch == CPU_BATCH:
+            await self.batcher.measure_batches(served, pixels_HWC)
 
     async def _trim_memory(self) -> None:
         last_failure = ""
