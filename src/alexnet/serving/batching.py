@@ -1,10 +1,10 @@
 """Dynamic batching: combine the images of many requests into batches, each for one network.
 
-In a batch an image takes less time than alone, but every other client waits for the whole batch. So on a CPU the batcher
-measures each network when the server starts, and takes the smallest batch in which an image takes little longer than in
-the best one. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up to
-`max_delay` for more requests; when busy, it batches everything that is queued, up to that size, taking an image of each
-client in turn.
+In a batch an image takes less time than alone, but every other client waits for the whole batch. So on a CPU the
+batcher measures each network when the server starts, and takes the smallest batch in which an image takes little longer
+than in the best one. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up
+to `max_delay` for more requests; when busy, it batches everything that is queued, up to that size, taking an image of
+each client in turn.
 
 All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
 hold. A network that is replaced needs no queue of its own: its images end in batches of their own.
