@@ -1,4 +1,4 @@
-"""Write the walk through the pretrained network into the site: the page of `alexnet export pretrained PAGE --to web`."""
+"""Write the walk through the pretrained network into the site: page of `alexnet export pretrained PAGE --to web`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LEFT_OUT = f"""\
 <!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Left out</title>
 <h1>Left out of this site</h1>
-<p>The page needs onnxruntime-web, which was not in the cache when the site was built. <code>make docs</code> downloads it,
-where there is a network: {URL}</p>
+<p>The page needs onnxruntime-web, which was not in the cache when the site was built. <code>make docs</code> downloads
+it, where there is a network: {URL}</p>
 </html>
 """
 

@@ -19,7 +19,7 @@ NEWCOMERS = {"docs/index.md", "docs/interpret/index.md"}
 
 
 def needed():
-    """Each command of docs/ that needs an extra: its page, the text in which the page must name the extra, the extra."""
+    """Each command of docs/ that needs an extra: its page, the text that must name the extra, the extra."""
     found = []
     for path in sorted((ROOT / "docs").rglob("*.md")):
         page, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def needed():
 
 def test_the_extra_of_a_command_is_named_near_it():
     commands = needed()
-    assert NEWCOMERS < {page for page, *_ in commands}
+    assert {page for page, *_ in commands} > NEWCOMERS
     assert len(commands) > 20
     assert [f"{page}: alexnet {command} needs {extra}" for page, command, part, extra in commands
             if not re.search(rf"extras?\s[^.]*`{extra}`", part)] == []
