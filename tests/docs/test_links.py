@@ -47,6 +47,12 @@ def test_every_anchor_is_a_heading_of_its_page(page):
             assert anchor in anchors(file), target
 
 
+def test_every_page_on_a_section_of_the_paper_has_a_picture():
+    pages = re.findall(r"^\| §.*\]\((\w+\.md)\)", (ROOT / "docs" / "learn" / "index.md").read_text(), re.MULTILINE)
+    assert len(pages) == 10
+    assert [page for page in pages if "![" not in (ROOT / "docs" / "learn" / page).read_text()] == []
+
+
 def test_links_to_the_package_lead_to_its_reference_on_the_site(tmp_path):
     from docsite.stage import stage
 
