@@ -201,8 +201,8 @@ def averaged_maps() -> Drawing:
         counts = [sum(layer.parameters for layer in layers if layer.name.startswith("conv"))]
         fully = [layer.parameters for layer in layers if layer.name.startswith("fc")]
         counts += [sum(fully[:-1]), fully[-1]]
-        drawing.text(2, top + 13, f"{name}: {sum(counts) / 1e6:.1f} million parameters, {counts[0] / 1e6:.1f} million of "
-                     "them in convolutions", 9)
+        drawing.text(2, top + 13, f"{name}: {sum(counts) / 1e6:.1f} million parameters, {counts[0] / 1e6:.1f} million "
+                     "of them in convolutions", 9)
         left = 2.0
         for count, (_, color) in zip(counts, kinds, strict=True):
             drawing.rectangle(left, top + 20, across * count / most, 16, color, 0.75)
