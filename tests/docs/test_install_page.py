@@ -48,4 +48,7 @@ def test_its_sizes_add_up():
     for column in (0, 1):
         # Each is rounded by itself.
         assert sum(int(part[column]) for part in parts) == pytest.approx(int(total[column]), abs=1)
+    newer = re.findall(r"\*\*without torch, Python 3\.1[23]\.\d+\*\* \| \*\*(\d+)\*\* \| \*\*(\d+)\*\*", PAGE)
     assert int(total[0]) < 130
+    assert len(newer) == 2
+    assert all(int(files) < int(compiled) < 130 for files, compiled in newer)
