@@ -13,6 +13,7 @@ from pathlib import Path
 
 from docsite.links import broken_links
 from docsite.stage import stage
+from docsite.walk import write_walk
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +26,7 @@ def build(out: Path) -> list[str]:
     """
     site = out / "site"
     stage(ROOT, out / "docs")
+    write_walk(out / "docs" / "learn" / "walk.html")
     shutil.rmtree(site, ignore_errors=True)
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     (out / "mkdocs.yml").write_text(config.replace("paths: [src]", f"paths: ['{ROOT / 'src'}']"), encoding="utf-8")

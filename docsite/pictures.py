@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def main(photo: Path) -> None:
 
 def draw_sketches() -> None:
     """The pictures that need neither a photo nor training."""
-    for name, figure in (("lrn", response_norm()), ("windows", pooling_windows()), ("conv1-edge", conv1_edge())):
+    for name, figure in (("lrn", response_norm()), ("windows", pooling_windows()), ("conv1-edge", conv1_edge()),
+                         ("averaged", averaged_maps())):
         save_figure(figure, IMAGES / f"{name}.svg")
 
 
@@ -181,6 +183,33 @@ def conv1_edge(first: int = 207) -> Drawing:
             y = top + cell + 7 + 7 * row
             drawing.line([(4 + cell * (max(start, first) + 0.1 - first), y), (4 + cell * (start + 10.9 - first), y)],
                          "blue", 3)
+    return drawing
+
+
+def averaged_maps() -> Drawing:
+    """Where the parameters are: of the paper's network, with its last maps averaged, and without hidden layers too."""
+    paper = ARCHS["paper"]
+    cases = (("paper", paper), ("its 6x6 maps averaged to 1x1 before fc6", replace(paper, average_pool=1)),
+             ("and no hidden fully connected layers", replace(paper, average_pool=1, dense=())))
+    kinds: tuple[tuple[str, Color], ...] = (
+        ("convolutions", "blue"), ("hidden fully connected layers", "red"), ("output layer", "ink"))
+    row, across = 46.0, 520.0  # points: a case, the parameters of `paper`
+    drawing = Drawing(across + 8, 3 * row + 24, "Parameters of the paper's network, and of two without most of them")
+    most = explain(paper).parameters
+    for number, (name, arch) in enumerate(cases):
+        layers, top = explain(arch).layers, number * row
+        counts = [sum(layer.parameters for layer in layers if layer.name.startswith("conv"))]
+        fully = [layer.parameters for layer in layers if layer.name.startswith("fc")]
+        counts += [sum(fully[:-1]), fully[-1]]
+        drawing.text(2, top + 13, f"{name}: {sum(counts) / 1e6:.1f} million parameters, {counts[0] / 1e6:.1f} million "
+                     "of them in convolutions", 9)
+        left = 2.0
+        for count, (_, color) in zip(counts, kinds, strict=True):
+            drawing.rectangle(left, top + 20, across * count / most, 16, color, 0.75)
+            left += across * count / most
+    for number, (name, color) in enumerate(kinds):
+        drawing.rectangle(2 + 120 * number + 40 * (number > 1), 3 * row + 6, 9, 9, color, 0.75)
+        drawing.text(16 + 120 * number + 40 * (number > 1), 3 * row + 14, name, 9)
     return drawing
 
 

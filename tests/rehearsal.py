@@ -167,7 +167,8 @@ class Rehearsal:
 
     def python(self, text: str) -> None:
         """Execute a block of Python."""
-        self.provide(re.findall(r'(?<!out=)"([^"\n]+)"', text))
+        written = set(re.findall(r'\bout="([^"\n]+)"', text))
+        self.provide([word for word in re.findall(r'"([^"\n]+)"', text) if word not in written])
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(text, "<block>", "exec"), {"__name__": "__page__"})
 

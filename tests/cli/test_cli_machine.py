@@ -55,6 +55,14 @@ def test_doctor_says_how_to_install_what_is_missing(capsys, monkeypatch):
     assert lines[-1].endswith("3 extras not installed (-)")
 
 
+def test_doctor_says_how_kernels_are_built_in_the_clone(capsys, monkeypatch):
+    monkeypatch.setattr(installation.native, "level", lambda: "")
+    kernels = examined(capsys)["native kernels"]
+    assert kernels["state"] == "wrong"
+    assert kernels["remedy"] == (
+        f'install a C compiler, then pip install --force-reinstall --no-deps -e "{extras.clone()}"')
+
+
 def test_doctor_names_kernels_that_are_turned_off(capsys, monkeypatch):
     monkeypatch.setenv("ALEXNET_NATIVE", "0")
     kernels = examined(capsys)["native kernels"]

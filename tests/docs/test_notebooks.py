@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -54,7 +55,11 @@ def test_the_file_has_no_outputs_no_machine_paths_and_short_cells(path):
     assert max(source.count("\n") for source in cells(path, "code")) < 50
     first = cells(path, "code")[0].splitlines()
     assert all(line.startswith("#") for line in first)  # installs nothing, unless the reader wants it
-    assert any(line.startswith("# %pip install") for line in first)
+    given = [shlex.split(line)[2:] for line in (line.removeprefix("# ") for line in first) if line.startswith("%pip")]
+    paths = [re.fullmatch(r"(\.[^[]*)\[all]", words[0])[1] for words in given]  # paths: the package is on no index
+    assert paths == ["..", "./alexnet.zip"]
+    assert (path.parent / paths[0] / "pyproject.toml").is_file()
+    assert "alexnet[" not in path.read_text()
 
 
 def test_their_numbers_are_the_papers():

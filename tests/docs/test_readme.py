@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import requirements
+from alexnet._runtime.extras import EXTRAS
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.cli.main import app
@@ -59,6 +60,21 @@ def test_its_commands_work(class_folders, trained, tmp_path, monkeypatch):
     assert (files / "page.html").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
         "figure2.png", "figure2.svg", "attribute.png", "top-patches.png"}
+
+
+@pytest.mark.slow
+def test_its_python_works(class_folders, trained, tmp_path, monkeypatch):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert program.count("epochs=20") == 1
+    Rehearsal(tmp_path, class_folders, trained).python(program.replace("epochs=20", "epochs=1"))
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+
+
+def test_its_list_of_extras_is_the_one_of_all():
+    (listed,) = re.findall(r"^pip install '\.\[all]' +# (.*)$", README, re.MULTILINE)
+    assert set(listed.split(", ")) == {*EXTRAS} - {"openvino"}
 
 
 def test_the_make_targets_it_names_exist():

@@ -6,12 +6,15 @@ import pytest
 from docsite.build import build
 from docsite.links import broken_links
 from docsite.reference import command_page
+from docsite.walk import write_walk
 
+import requirements
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import field_meanings
 from alexnet.cli.main import app
+from alexnet.serving.browser.runtime import cached_tarball
 from rehearsal import ROOT
 from shared_folders import once
 
@@ -82,6 +85,26 @@ def test_the_explorer_is_in_its_page_and_recalculates(pages):
     frame.get_by_text("60,965,224 parameters").wait_for()
     frame.locator("#size").fill("227")
     frame.get_by_text("(227 − 11)/4 + 1 = 55").first.wait_for()
+
+
+def test_the_pretrained_network_is_in_its_page_and_answers(pages):
+    if not cached_tarball().is_file():
+        requirements.missing(f"onnxruntime-web is not in {cached_tarball().parent}; `make docs` downloads it")
+    frame = pages("learn/network.html", WIDTHS["desk"]).frame_locator("iframe.explorer")
+    frame.locator("#result").wait_for(timeout=120_000)
+    first = frame.locator("#top-class").inner_text()
+    frame.locator("#samples button").nth(1).click()
+    frame.locator("#top-class", has_not_text=first).wait_for()
+    known = frame.locator("#known-classes").text_content().split(", ")
+    assert {first, frame.locator("#top-class").inner_text()} <= {*known}
+
+
+def test_without_its_engine_the_network_is_left_out_and_the_build_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_walk(tmp_path / "walk.html")
+    assert "the walk through the network is left out: " in capsys.readouterr().err
+    assert "<h1>Left out of this site</h1>" in (tmp_path / "walk.html").read_text()
+    assert broken_links(tmp_path) == []
 
 
 def test_the_reference_has_all_commands_settings_networks_and_public_names(site):

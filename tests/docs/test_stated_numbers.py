@@ -1,9 +1,12 @@
 """Numbers that pages state and that follow from others: effects in percent, pairs of images, errors of the 2012 log."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from docsite.preset_tables import published_errors
 
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import ARCHS
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.tables import REPORTED
 
@@ -29,6 +32,17 @@ def test_the_numbers_of_batch_normalization_have_a_source_on_every_page():
     for text in (claim.statement, page("results.md")):
         assert ("in D. Mishkin's caffenet-benchmark (ImageNet at 128 pixels, one run each) by "
                 f"{100 * (0.493 - 0.471):.1f} points after the ReLU and {100 * (0.478 - 0.471):.1f} before it") in text
+
+
+def test_the_parameters_without_fully_connected_layers_are_those_of_the_networks():
+    averaged = replace(ARCHS["paper"], average_pool=1)
+    full, some, few = map(explain, (ARCHS["paper"], averaged, replace(averaged, dense=())))
+    text, picture = page("learn/afterwards.md"), (DOCS / "images" / "averaged.svg").read_text()
+    assert (f"has {some.parameters / 1e6:.1f} million parameters, and without hidden fully connected layers, as in "
+            f"GoogLeNet and ResNet, {few.parameters / 1e6:.1f} million. The multiply-adds fall from "
+            f"{full.multiply_adds / 1e6:.0f} to {few.multiply_adds / 1e6:.0f} million") in text
+    for network in (full, some, few):
+        assert f": {network.parameters / 1e6:.1f} million parameters" in picture
 
 
 def test_the_images_of_imagenette_are_counted_alike():

@@ -170,6 +170,16 @@ def test_cost_is_measured_and_plotted(tmp_path, bench):
 
 
 @pytest.mark.slow
+def test_reports_and_neighbors_are_timed_with_and_without_features_in_the_cache():
+    lines = ran("report_time.py", "--rounds", 1, "--images", 40, "--arch", "small").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `alexnet")]
+    assert [row[0] for row in rows] == [f"`alexnet {name} {text}`" for name in ("report", "neighbors")
+                                        for text in ("at first", "again")]
+    assert all(float(cell.split()[0]) > 0.5 for row in rows for cell in row[2:])  # torch is imported
+    assert lines[-1].startswith("40 images, `small`; ")
+
+
+@pytest.mark.slow
 def test_scaling_counts_as_many_bytes_as_the_model_predicts(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nthen\n<!-- predicted -->\n<!-- end -->\nafter\n")

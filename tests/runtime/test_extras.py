@@ -1,14 +1,16 @@
 """The pip line of an extra works from a clone and names an extra that exists; no other place writes such a line."""
 
+import json
 import re
 import shlex
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from alexnet._runtime import extras
-from alexnet._runtime.extras import EXTRAS, install_line, is_installed
+from alexnet._runtime.extras import EXTRAS, install_line, is_installed, reinstall_line
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -16,8 +18,37 @@ DEVELOPMENT = {"test", "ci", "docs", "all"}
 NOT_IN_ALL = {"openvino"}  # 180 MB, for one format of `export`
 
 
-def test_an_installed_copy_is_extended_by_its_name(monkeypatch):
-    monkeypatch.setattr(extras, "__file__", "/usr/lib/python3/site-packages/alexnet/_runtime/extras.py")
+@pytest.fixture
+def recorded(monkeypatch):
+    """`recorded(url)`: this copy is an installed one, and pip recorded that it is from there; None: from an index."""
+    def record(url):
+        text = None if url is None else json.dumps({"url": url})
+        monkeypatch.setattr(extras, "__file__", "/usr/lib/python3/site-packages/alexnet/_runtime/extras.py")
+        monkeypatch.setattr(extras, "distribution", lambda name: SimpleNamespace(read_text=lambda file: text))
+
+    return record
+
+
+def test_a_copy_from_an_index_is_extended_by_its_name(recorded):
+    recorded(None)
+    assert install_line("serve") == 'pip install "alexnet[serve]"'
+    assert reinstall_line() == "in your clone: pip install --force-reinstall --no-deps ."
+
+
+def test_a_copy_that_pip_installed_from_a_folder_or_file_is_extended_from_there(tmp_path, recorded):
+    """The package is on no index: `pip install .` in a clone, and `alexnet attribute` must name the clone."""
+    root, file = tmp_path / "my clones", tmp_path / "alexnet-0.1.0.whl"
+    root.mkdir()
+    file.touch()
+    recorded(root.as_uri())
+    assert install_line("serve") == f'pip install "{root}[serve]"'
+    assert reinstall_line() == f'pip install --force-reinstall --no-deps "{root}"'
+    recorded(file.as_uri())
+    assert install_line("serve") == f'pip install "{file}[serve]"'
+    assert reinstall_line() == "in your clone: pip install --force-reinstall --no-deps .", "a wheel holds no sources"
+    file.unlink()
+    assert install_line("serve") == 'in your clone: pip install ".[serve]"'
+    recorded("https://example.org/alexnet.whl")
     assert install_line("serve") == 'pip install "alexnet[serve]"'
 
 
@@ -27,6 +58,7 @@ def test_a_clone_is_extended_by_its_path_from_any_folder(tmp_path, monkeypatch):
     (root / "pyproject.toml").touch()
     monkeypatch.setattr(extras, "__file__", str(root / "src/alexnet/_runtime/extras.py"))
     assert install_line("serve") == f'pip install -e "{root}[serve]"'
+    assert reinstall_line() == f'pip install --force-reinstall --no-deps -e "{root}"'
     assert shlex.split(install_line("serve"))[-1] == f"{root}[serve]", "one word for a shell"
 
 

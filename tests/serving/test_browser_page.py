@@ -126,6 +126,7 @@ def compare(shown, files, kind):
         milliseconds.append(shown.evaluate("alexnet.walk.result.milliseconds"))
     print(f"{len(files)} images in {np.median(milliseconds):.0f} ms each (median), {min(milliseconds):.0f} the fastest")
     assert len(files) == 50
+    assert min(milliseconds) < 50  # the fastest, so that other processes on the machine change it least
 
 
 # --- The same answers as predict --------------------------------------------------------------------------------------
@@ -265,6 +266,23 @@ def test_a_file_that_is_no_image_is_refused_in_a_sentence(alone):
     alone.set_input_files("#file", {"name": "notes.png", "mimeType": "image/png", "buffer": b"no image"})
     alone.locator("#error").wait_for()
     assert alone.inner_text("#error") == "notes.png cannot be read as an image by this browser."
+
+
+def test_a_photo_that_is_dropped_anywhere_is_classified(alone, tmp_path):
+    """The drag of a file, as the browser gets it from the desktop: not an event that a script makes."""
+    (tmp_path / "dropped.png").write_bytes(png(smooth_image(5)))
+    session, (x, y) = alone.context.new_cdp_session(alone), (300, 400)
+    drag = {"x": x, "y": y, "data": {"items": [], "files": [str(tmp_path / "dropped.png")], "dragOperationsMask": 1}}
+    for kind in ("dragEnter", "dragOver"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **drag})
+    assert alone.evaluate("document.querySelector('#drop').classList.contains('over')")
+    before = alone.evaluate("alexnet.walk.result.probabilities")
+    session.send("Input.dispatchDragEvent", {"type": "drop", **drag})
+    alone.wait_for_function("(before) => String(alexnet.walk.result.probabilities) != String(before)", arg=before)
+    assert not alone.evaluate("document.querySelector('#drop').classList.contains('over')")
+    guess = alexnet.load().predict(tmp_path / "dropped.png")[0][0]
+    assert alone.inner_text("#top-class") == guess.name
+    assert max(alone.evaluate("alexnet.walk.result.probabilities")) == pytest.approx(guess.probability, abs=1e-3)
 
 
 def test_a_folder_opened_from_the_disk_says_how_to_open_it(browser, folder):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,36 @@ def is_installed(module: str) -> bool:
 def install_line(extra: str) -> str:
     """The shell command that installs an extra of this copy of the package.
 
-    In a clone it installs the clone: an index may hold another version, or another package of this name. Double quotes
-    are understood by every shell, on Windows too.
+    It installs the clone, folder or file that this copy is from, where pip recorded it: an index may hold another
+    version, or another package of this name. Double quotes are understood by every shell, on Windows too.
     """
     assert extra in EXTRAS, f"{extra} is no extra"
     if root := clone():
         return f'pip install -e "{root}[{extra}]"'
-    return f'pip install "alexnet[{extra}]"'
+    if (source := installed_from()) is None:  # by name, from an index
+        return f'pip install "alexnet[{extra}]"'
+    return f'pip install "{source}[{extra}]"' if source.exists() else f'in your clone: pip install ".[{extra}]"'
+
+
+def reinstall_line() -> str:
+    """The shell command that builds this copy of the package again."""
+    again = "pip install --force-reinstall --no-deps"
+    if root := clone():
+        return f'{again} -e "{root}"'
+    source = installed_from()
+    return f'{again} "{source}"' if source and source.is_dir() else f"in your clone: {again} ."
+
+
+def installed_from() -> Path | None:
+    """The folder or file from which pip installed this copy, by its record (PEP 610); None for an index or a URL."""
+    from urllib.request import url2pathname  # imports ssl: only where an extra is missing
+
+    try:
+        record = json.loads(distribution("alexnet").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        return None
+    url = urlsplit(record.get("url", ""))
+    return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
 
 def clone() -> Path | None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from alexnet._runtime import native
 from alexnet._runtime.cpu_threads import loader_threads
-from alexnet._runtime.extras import EXTRAS, clone, install_line
+from alexnet._runtime.extras import EXTRAS, clone, install_line, reinstall_line
 from alexnet.errors import UserError
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "safetensors")
@@ -109,6 +109,5 @@ def _kernels() -> Check:
     if allowed == "0":
         return Check("native kernels", "wrong", "turned off by ALEXNET_NATIVE=0: torch and Pillow do their work, "
                      "slower", "unset ALEXNET_NATIVE")
-    again = f'pip install --force-reinstall --no-deps "{clone() or "alexnet"}"'
     return Check("native kernels", "wrong", "not built, or built for another machine; torch and Pillow do their work, "
-                 "slower", f"install a C compiler, then {again}")
+                 "slower", f"install a C compiler, then {reinstall_line()}")
