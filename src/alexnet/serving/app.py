@@ -6,22 +6,27 @@ The server never uses a request's data as a path, a URL or a pickle, and fetches
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from alexnet.serving import responses
 from alexnet.serving.admission import Overloaded
+from alexnet.serving.fair_queue import client_of
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
 from alexnet.serving.middleware import ON_RESPONSE, AccessControlMiddleware, ResponseMiddleware
 from alexnet.serving.open_inference import OpenInferenceHandlers
+from alexnet.serving.rejection_pace import RejectionPace
 from alexnet.serving.request_log import request_logger
-from alexnet.serving.request_record import RequestRecord
+from alexnet.serving.request_record import RequestRecord, record_of
 from alexnet.serving.service import Service
+
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -32,10 +37,20 @@ def create_app(service: Service) -> ASGIApp:
         async with service.running():
             yield {ON_RESPONSE: report}
 
+    pace = RejectionPace(service.limits.rejected_bytes_per_second, service.limits.rejection_seconds)
+
+    def paced(respond: ErrorHandler) -> ErrorHandler:
+        async def wait_and_respond(request: Request, error: Exception) -> Response:
+            error.__traceback__ = None  # its frames hold the body
+            await pace.wait(client_of(request), record_of(request).received_bytes)
+            return await respond(request, error)
+
+        return wait_and_respond
+
     routes = [*Handlers(service).routes(), *OpenInferenceHandlers(service).routes()]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
-        responses.RequestError: responses.request_error, HTTPException: responses.routing_error,
-        Overloaded: responses.overloaded, ClientDisconnect: responses.client_disconnected,
+        responses.RequestError: paced(responses.request_error), HTTPException: responses.routing_error,
+        Overloaded: paced(responses.overloaded), ClientDisconnect: responses.client_disconnected,
         Exception: responses.server_error})
     app.router.redirect_slashes = False
     log = request_logger(service.log_format)

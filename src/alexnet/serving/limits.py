@@ -94,6 +94,11 @@ class Limits:
     """Ten times what an image needs, a tenth of what chunks of one byte need."""
     drain_seconds: float = 1.0
     """Time for which the rest of a rejected body is read and discarded, so that the client receives the response."""
+    rejected_bytes_per_second: float = 20e6
+    """Rate of the rejected bodies of one client: the response to a rejected request waits for its body's size by this
+    rate. A client that sends it again at once would otherwise occupy the event loop."""
+    rejection_seconds: float = 2.0
+    """Longest wait of such a response."""
 
     # Shutdown
     accept_seconds: float = 0.5
