@@ -25,6 +25,7 @@ from alexnet.training import trainer
 from alexnet.training.build import build
 from alexnet.training.parallel import collectives
 from alexnet.training.parallel.process_group import init_distributed
+from alexnet.training.run_folder import RunLog
 from alexnet.training.spec import RunSpec
 
 T = TypeVar("T")
@@ -64,10 +65,13 @@ def delayed(function: Callable[..., T], seconds: float) -> Callable[..., T]:
 
 
 def slow(folder: Path) -> None:
-    """Train with a timeout of 3 seconds, while rank 0's disk takes 5 for a save, and rank 1 takes 5 to evaluate."""
+    """Train with a timeout of 3 seconds, while rank 0's disk takes 5 for a save and, after the first step, for a line of
+    the log, and rank 1 takes 5 to evaluate."""
+    append = RunLog._append
     with init_distributed("cpu", 3.0) as processes:
         if processes.first:
             saver.save = delayed(saver.save, 5.0)
+            RunLog._append = lambda log, line: (delayed(append, 5.0) if '"signals"' in line else append)(log, line)
         else:
             evaluation.error_counts = delayed(evaluation.error_counts, 5.0)
         job, = json.loads((folder / "jobs.json").read_text())

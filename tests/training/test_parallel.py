@@ -347,6 +347,9 @@ def test_a_slow_disk_and_a_slow_evaluation_are_waited_for_beyond_the_timeout_of_
     packed_job = job(packed, "run", "norm", recipe=replace(RECIPE, epochs=2, batch_size=60))
     launch("slow", tmp_path, [packed_job], 2)
     assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] == 2
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert events.index("signals") < events.index("epoch")
+    assert (events[0], events[-1], events.count("epoch")) == ("start", "end", 2)
 
 
 @pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}])

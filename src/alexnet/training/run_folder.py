@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from alexnet.models.checkpoint_files import HEAD, require_single_run
 from alexnet.models.seen import SeenImages
 from alexnet.training import trackers
 from alexnet.training.events import Config, Event, WarningEvent
+from alexnet.training.slow_disk import PatientWriter
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.transform import transform_name
@@ -91,12 +94,18 @@ class RunLog:
     """log.jsonl, one event a line, and the same numbers in the trackers that the run names.
 
     Opening it drops the events that a resumed run will log again. While it is open, no other process can open it.
+
+    Args:
+        out: the run's folder.
+        state: up to which the log stays.
+        is_shared: whether other processes wait for this one in each step. Then no event waits long for a slow disk,
+            and `wait` must be called where they may wait longer.
     """
 
     STEPS = 10
     """Steps from one line about a step to the next."""
 
-    def __init__(self, out: Path, state: State) -> None:
+    def __init__(self, out: Path, state: State, is_shared: bool = False) -> None:
         """Raises UserError if another process trains into `out`."""
         self._lock = ExitStack()
         require(self._lock.enter_context(file_lock(out / LOCK, wait=False)),
@@ -108,6 +117,8 @@ class RunLog:
         self._warnings = {_warning_key(event) for event in self.before} - {None}
         replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
+        self._writers = defaultdict[str, PatientWriter](PatientWriter) if is_shared else None
+        """Of log.jsonl, by the name "", and of the trackers that write into the run's folder, each with its errors."""
         self._trackers: dict[str, trackers.Tracker] = {}
 
     def open_trackers(self, spec: RunSpec, state: State) -> None:
@@ -120,28 +131,59 @@ class RunLog:
         """Append an event; of steps, every tenth. A warning that a resumed run repeats is in the log already."""
         if (event["event"] == "step" and event["step"] % self.STEPS) or _warning_key(event) in self._warnings:
             return
-        self.file.write(json.dumps(event) + "\n")
-        self.file.flush()
+        self._do("", partial(self._append, json.dumps(event) + "\n"))
         if point := trackers.point(event):
-            for name in list(self._trackers):
+            for name, tracker in list(self._trackers.items()):
                 try:
-                    self._trackers[name].log(point)
+                    if tracker.is_local:
+                        self._do(name, partial(tracker.log, point))
+                    else:
+                        tracker.log(point)
                 except Exception as error:  # of a server that has gone, or a full disk: training goes on
                     self._drop(name, error, point.step)
 
+    def _do(self, name: str, write: Callable[[], object]) -> None:
+        """Write into the run's folder."""
+        if self._writers is None:
+            write()
+        else:
+            self._writers[name].do(write)
+
+    def _append(self, line: str) -> None:
+        self.file.write(line)
+        self.file.flush()
+
+    def wait(self) -> None:
+        """Wait until log.jsonl has all events, however slow the disk is. Raises OSError."""
+        if self._writers is not None:
+            self._writers[""].wait()
+
     def _drop(self, name: str, error: Exception, step: int) -> None:
         """Log nothing more to a tracker that has failed, and say so."""
+        tracker = self._trackers.pop(name)
         with suppress(Exception):  # of the failed package; the next run of a series would find it open
-            self._trackers.pop(name).close()
+            if tracker.is_local:
+                self._do(name, tracker.close)
+            else:
+                tracker.close()
         problem = f"--log {name} has failed and gets no more numbers: {trackers.first_line(error)}"
         self.write(WarningEvent(event="warning", step=step, kind="tracker_failed", subject="", problem=problem,
                                 remedy=f"log.jsonl has them all; to log to {name} again, stop and resume the run"))
         say(f"warning: {problem}")
 
     def close(self) -> None:
+        """Close the log and the trackers, once all is written. Raises OSError."""
+        try:
+            self.wait()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self.file.close()
         for name, tracker in self._trackers.items():
             try:
+                if self._writers is not None:
+                    self._writers[name].wait()
                 tracker.close()
             except Exception as error:
                 say(f"warning: --log {name} may lack the last numbers: {trackers.first_line(error)}")

@@ -69,7 +69,13 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Receives the numbers of a run that log.jsonl also has. Its class is called with a `TrackedRun`."""
+    """Receives the numbers of a run that log.jsonl also has. Its class is called with a `TrackedRun`.
+
+    Attributes:
+        is_local: whether `log` waits for the disk of the run's folder, and may be called in another thread.
+    """
+
+    is_local: bool
 
     @property
     def id(self) -> str | None:
@@ -84,6 +90,7 @@ class TensorBoard:
     """Event files in OUT/tensorboard: `tensorboard --logdir OUT`."""
 
     id = None
+    is_local = True
 
     def __init__(self, run: TrackedRun) -> None:
         from tensorboardX import SummaryWriter
@@ -100,6 +107,8 @@ class TensorBoard:
 
 class WandB:
     """A run of Weights & Biases, in the project of WANDB_PROJECT or "alexnet". Its local files are in OUT/wandb."""
+
+    is_local = False
 
     def __init__(self, run: TrackedRun) -> None:
         import wandb
@@ -121,6 +130,8 @@ class WandB:
 
 class MLflow:
     """A run of MLflow, in the experiment that the environment names, or "alexnet"."""
+
+    is_local = False
 
     def __init__(self, run: TrackedRun) -> None:
         import mlflow
@@ -144,6 +155,7 @@ class CsvFiles:
     """OUT/csv/step.csv, epoch.csv and signals.csv: a row for each event, a column for each number."""
 
     id = None
+    is_local = True
 
     def __init__(self, run: TrackedRun) -> None:
         self._folder = run.out / "csv"

@@ -230,8 +230,7 @@ class Trainer:
         recorded: whether it may replay a CUDA graph (`RunSpec.cuda_graph`).
         """
         state, images = self.state, len(batch.global_indices)
-        count = self.strategy.micro_batch_count(images)
-        losses, wrongs = [], []
+        count, losses, wrongs = self.strategy.micro_batch_count(images), [], []
         for number, (part, views_NCHW, mixed) in enumerate(
                 self.training_views.micro_batches(batch, count, state.epoch, state.step)):
             self.strategy.start_micro_batch(images, state.step, number, count)
@@ -325,7 +324,7 @@ class Trainer:
             with self.processes.error_barrier():
                 if self.processes.first:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
-                    self._log = RunLog(self.spec.out, self.state)
+                    self._log = RunLog(self.spec.out, self.state, self.processes.size > 1)
                     self.monitor.recall(self._log.before)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
@@ -386,15 +385,16 @@ class Trainer:
             raise self._diverged(math.nan)
         self.state.loss_scale = self.precision.scale
         self.state.steps_since_overflow = self.precision.steps_since_overflow
-        gather, average = self.strategy.shards.gather, self.average
+        gather, average, spec = self.strategy.shards.gather, self.average, self.spec
         weights = gather(average.average if average else self.network.state_dict())
         raw_weights = gather(average.trained) if average and resumable else {}
         velocity = gather(self.optimizer.velocity) if resumable else {}
         if self.processes.first:
+            if self._log:
+                self._log.wait()  # the run resumes from here, and its log must have what was before
             self._saver.save(ckpt.Checkpoint(
-                arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
-                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
-                training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
-                provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
-                self.spec.out / name)
-        self.processes.wait()  # rank 0 may have waited for the disk, to finish an earlier save
+                arch=spec.arch, classes=spec.data.classes, recipe=spec.recipe, weights=weights, velocity=velocity,
+                raw_weights=raw_weights, mean_HWC=self.preprocess.mean_HWC, training=self.state.to_json(),
+                errors={**errors.to_json(), **self.overlap.to_json()} if errors else {}, provenance=self.provenance,
+                seen=seen_by(name, spec.recipe, self.seen, self.validation)), spec.out / name)
+        self.processes.wait()  # rank 0 may have waited for the disk, to finish an earlier save or its log

@@ -1,7 +1,8 @@
 """How long a process waits for another within a step before it takes it for lost: by the devices and the data.
 
 Only waits within a step have a timeout. Where another process may work for long (pack images, evaluate, write to a slow
-disk), processes wait as long as it shows signs of life (liveness.py).
+disk), processes wait as long as it shows signs of life (liveness.py). Within a step, rank 0 writes its log in a thread
+(slow_disk.py), for which the next save waits.
 """
 
 from __future__ import annotations
