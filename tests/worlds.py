@@ -65,8 +65,8 @@ def delayed(function: Callable[..., T], seconds: float) -> Callable[..., T]:
 
 
 def slow(folder: Path) -> None:
-    """Train with a timeout of 3 seconds, while rank 0's disk takes 5 for a save and, after the first step, for a line of
-    the log, and rank 1 takes 5 to evaluate."""
+    """Train with a timeout of 3 seconds, while rank 0's disk takes 5 for a save and, after the first step, for a line
+    of the log, and rank 1 takes 5 to evaluate."""
     append = RunLog._append
     with init_distributed("cpu", 3.0) as processes:
         if processes.first:

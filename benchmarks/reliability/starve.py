@@ -6,7 +6,8 @@
 The two have different addresses (127.0.0.2 and 127.0.0.1), since the server divides its work between addresses. Each
 attack lasts some seconds: several requests are always open, and a new one is sent as soon as one is answered. The other
 client sends an image every 50 ms and waits for the response. The server has one core and the clients another; the
-attacker is a process of its own, with a lower priority. After each attack the other client must be as fast as before it.
+attacker is a process of its own, with a lower priority. After each attack the other client must soon be as fast as
+before.
 """
 
 from __future__ import annotations
@@ -186,7 +187,8 @@ def measure(seconds: float, factor: float, megabytes: int, only: str) -> Finding
     return Finding(
         "17", f"the most expensive requests that one client may send, {seconds:g} s each",
         f"another client is never refused, its p99 is at most {factor:g} x its quiet p50, and within "
-        f"{RECOVERY_SECONDS:g} s of an attack's end {factor / 2:g} x its quiet p99; memory grows by at most {megabytes:,} MB at its peak",
+        f"{RECOVERY_SECONDS:g} s of an attack's end {factor / 2:g} x its quiet p99; memory "
+        f"grows by at most {megabytes:,} MB at its peak",
         "; ".join(f"{name}: {one}" for name, one in seen.items()) + f"; afterwards quiet again after {longest:.1f} s "
         f"at most; memory grew by {peak:.0f} MB at its peak", holds)
 

@@ -12,7 +12,8 @@ from alexnet._runtime.csv_cells import FORMULA_STARTS, csv_text
 @pytest.mark.parametrize(("text", "cell"), [
     ("=HYPERLINK(\"http://a\")", "'=HYPERLINK(\"http://a\")"), ("+1", "'+1"),
     ("-cmd|' /C calc'!A0", "'-cmd|' /C calc'!A0"),
-    ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), ("\r=1", "'\r=1"), ("\n=1", "'\n=1"), ("cat.jpg", "cat.jpg"), ("a=b", "a=b"), ("", ""), ("'=1", "'=1")])
+    ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), ("\r=1", "'\r=1"), ("\n=1", "'\n=1"),
+    ("cat.jpg", "cat.jpg"), ("a=b", "a=b"), ("", ""), ("'=1", "'=1")])
 def test_a_formula_becomes_text_and_all_else_stays(text, cell):
     assert csv_text(text) == cell
 

@@ -65,12 +65,15 @@ def test_a_late_write_is_not_waited_for_and_its_error_is_raised_later(disk_is_ba
 
 
 def test_the_log_and_the_csv_files_have_all_events_after_a_slow_disk(tmp_path, monkeypatch, disk_is_back):
-    for place, name in ((RunLog, "_append"), (trackers.CsvFiles, "log")):
-        def slow(*arguments, write=getattr(place, name)):
+    def after_the_disk_is_back(write):
+        def slow(*arguments):
             assert disk_is_back.wait(60)
             write(*arguments)
 
-        monkeypatch.setattr(place, name, slow)
+        return slow
+
+    monkeypatch.setattr(RunLog, "_append", after_the_disk_is_back(RunLog._append))
+    monkeypatch.setattr(trackers.CsvFiles, "log", after_the_disk_is_back(trackers.CsvFiles.log))
     monkeypatch.setattr("alexnet.training.run_folder.to_json", lambda tree: {})
     log = RunLog(tmp_path, State(0, "", "fp32"), is_shared=True)
     log.open_trackers(SimpleNamespace(log=("csv",), out=tmp_path, arch=None, recipe=None,
