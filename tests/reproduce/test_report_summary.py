@@ -140,6 +140,17 @@ def test_the_page_says_whether_more_training_helps(tmp_path: Path):
     assert "<code" not in text
 
 
+def test_a_risen_validation_loss_is_not_called_overfitting(tmp_path: Path):
+    """Overfitting is a gap of the errors, by the answer above this one."""
+    last = {"event": "epoch", "step": 40, "epoch": 4, "train_loss": 0.4, "learning_rate": 0.1, "train_error": 0.2,
+            "val_loss": 1.5, "val_top1_error": 0.25, "val_top5_error": 0.05}
+    text = words(write_report(write_run(tmp_path, events=[last])).read_text(encoding="utf-8"))
+    answer = text.partition("Would more training help?")[2]
+    assert answer.startswith(
+        " No: the validation loss is lowest after epoch 3 and has risen since. To keep it low, try ")
+    assert "overfit" not in text
+
+
 @pytest.mark.parametrize(("typed", "longer"), [
     ("alexnet train 'my photos' --epochs 20 --out runs/mine",
      "alexnet train 'my photos' --epochs 40 --out runs/mine-40"),
