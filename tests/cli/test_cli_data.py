@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.inference.predictor import load
 from alexnet.models.formats.recognize import runs_of_series
+from alexnet.serving.served_model import ServedModel
 from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 
@@ -29,6 +31,34 @@ def test_verify_names_the_shard_with_a_flipped_bit(class_folders, tmp_path, caps
     shard.write_bytes(content)
     assert alexnet("verify", tmp_path / "packed") == 2
     assert "train-00000.npy is damaged: its checksum does not match" in capsys.readouterr().err
+
+
+def test_verify_prints_the_sha_256_that_a_server_shows_for_a_run(trained, capsys):
+    served = ServedModel(load(trained)).sha256
+    assert alexnet("verify", trained) == 0
+    best, last = capsys.readouterr().out.splitlines()
+    assert (best.partition(":")[0], last.partition(":")[0]) == (str(trained / "best"), str(trained / "last"))
+    assert best.endswith(f"alexnet serve shows the weights as SHA-256 {served}")
+    assert alexnet("verify", trained / "best") == 0
+    assert capsys.readouterr().out.splitlines() == [best]
+
+
+@pytest.mark.parametrize(("which", "role"), [("best", "weights"), ("best", "seen"), ("last", "velocity")])
+def test_verify_names_the_damaged_file_of_a_run(trained, tmp_path, capsys, which, role):
+    run = shutil.copytree(trained, tmp_path / "run")
+    name = json.loads((run / which / "checkpoint.json").read_bytes())["files"][role]["file"]
+    content = bytearray((run / which / name).read_bytes())
+    content[-1] ^= 1
+    (run / which / name).write_bytes(content)
+    assert alexnet("verify", run) == 2
+    assert f"{run / which / name} is damaged: same size, other checksum" in capsys.readouterr().err
+
+
+def test_verify_reports_a_run_without_its_best_checkpoint(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "best")
+    assert alexnet("verify", run) == 2
+    assert f"{run} has no best/, although an epoch of the run was validated" in capsys.readouterr().err
 
 
 def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_folders, tmp_path, capsys):
