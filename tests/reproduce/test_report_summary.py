@@ -174,8 +174,8 @@ def test_the_longer_run_has_a_folder_of_its_own(run: RunData, typed: str, longer
 def test_the_next_commands_name_the_run_and_its_data(run: RunData, typed: str, data: str):
     assert [line for _, line in next_commands(run.config | {"command": typed}, "runs/my run")] == [
         "alexnet predict 'runs/my run' IMAGES", "alexnet serve 'runs/my run'",
-        f"alexnet evaluate 'runs/my run' {data} --html mistakes.html",
-        f"alexnet check {data} --run 'runs/my run' --html check.html"]
+        f"alexnet evaluate 'runs/my run' {data} --html 'runs/my run/mistakes.html'",
+        f"alexnet check {data} --run 'runs/my run' --html 'runs/my run/check.html'"]
 
 
 def test_the_next_command_keeps_the_groups_unless_the_data_is_packed(run: RunData, tmp_path: Path):
@@ -183,7 +183,7 @@ def test_the_next_command_keeps_the_groups_unless_the_data_is_packed(run: RunDat
     config = run.config | {"data": run.config["data"] | {"group": "folder"}, "command": "alexnet train photos"}
     for typed, option in (("photos", " --group folder"), (str(tmp_path), ""), ("https://host/packed", "")):
         command = next_commands(config | {"command": f"alexnet train {typed}"}, "run")[-1][1]
-        assert command == f"alexnet check {typed}{option} --run run --html check.html"
+        assert command == f"alexnet check {typed}{option} --run run --html run/check.html"
 
 
 # --- Images of other data ---------------------------------------------------------------------------------------------
