@@ -127,8 +127,8 @@ def test_check_says_first_what_needs_attention(different, capsys):
     assert lines[0] == f"{different}: 32 images of 2 classes (23 train, 9 val)"
     assert lines[2] == "2 things need attention, the most harmful first:"
     text = " ".join(" ".join(lines).split())
-    assert "1. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
-    assert ("2. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
+    assert "2. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
+    assert ("1. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
             "train/ash/00.png") in text
     assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
     assert "labels were not checked: that takes a trained network, --run RUN" in text
@@ -138,7 +138,7 @@ def test_check_says_first_what_needs_attention(different, capsys):
         {"name": "train/ash/00.png", "split": "train", "class": "ash"},
         {"name": "val/ash/copy.png", "split": "val", "class": "ash"}]}]
     assert [image["name"] for image in found["broken"]] == ["train/birch/07.png"]
-    assert [finding["kind"] for finding in found["findings"]] == ["broken", "copies_across_splits"]
+    assert [finding["kind"] for finding in found["findings"]] == ["copies_across_splits", "broken"]
 
 
 def test_check_shows_the_largest_and_the_smallest_of_many_classes(tmp_path, capsys):
