@@ -95,7 +95,16 @@ def test_training_images_are_left_out_and_few_images_refused(own, class_folders,
     assert "trained on all 120 images" in capsys.readouterr().err
     shutil.copy(class_folders / "val" / "ash" / "000.png", copied / "ash" / "new.png")
     assert alexnet("calibrate", own, copied) == 2
-    assert "1 images" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "1 images" in printed
+    assert "alexnet pack PHOTOS PACKED --held-out 0.4, then alexnet train PACKED" in printed
+    assert not checkpoint.load(own).calibration
+
+
+def test_a_temperature_that_is_not_stored_has_a_remedy(own, hard, capsys, monkeypatch):
+    monkeypatch.setattr("alexnet.inference.calibration.Calibration.helps", False)
+    assert alexnet("calibrate", own, hard) == 0
+    assert "alexnet pack PHOTOS PACKED --held-out 0.4" in capsys.readouterr().out.partition("not stored: ")[2]
     assert not checkpoint.load(own).calibration
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.inference.predictor import load
 from alexnet.models.formats.recognize import runs_of_series
+from alexnet.serving.served_model import ServedModel
 from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 
@@ -29,6 +31,34 @@ def test_verify_names_the_shard_with_a_flipped_bit(class_folders, tmp_path, caps
     shard.write_bytes(content)
     assert alexnet("verify", tmp_path / "packed") == 2
     assert "train-00000.npy is damaged: its checksum does not match" in capsys.readouterr().err
+
+
+def test_verify_prints_the_sha_256_that_a_server_shows_for_a_run(trained, capsys):
+    served = ServedModel(load(trained)).sha256
+    assert alexnet("verify", trained) == 0
+    best, last = capsys.readouterr().out.splitlines()
+    assert (best.partition(":")[0], last.partition(":")[0]) == (str(trained / "best"), str(trained / "last"))
+    assert best.endswith(f"alexnet serve shows the weights as SHA-256 {served}")
+    assert alexnet("verify", trained / "best") == 0
+    assert capsys.readouterr().out.splitlines() == [best]
+
+
+@pytest.mark.parametrize(("which", "role"), [("best", "weights"), ("best", "seen"), ("last", "velocity")])
+def test_verify_names_the_damaged_file_of_a_run(trained, tmp_path, capsys, which, role):
+    run = shutil.copytree(trained, tmp_path / "run")
+    name = json.loads((run / which / "checkpoint.json").read_bytes())["files"][role]["file"]
+    content = bytearray((run / which / name).read_bytes())
+    content[-1] ^= 1
+    (run / which / name).write_bytes(content)
+    assert alexnet("verify", run) == 2
+    assert f"{run / which / name} is damaged: same size, other checksum" in capsys.readouterr().err
+
+
+def test_verify_reports_a_run_without_its_best_checkpoint(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "best")
+    assert alexnet("verify", run) == 2
+    assert f"{run} has no best/, although an epoch of the run was validated" in capsys.readouterr().err
 
 
 def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_folders, tmp_path, capsys):
@@ -97,8 +127,8 @@ def test_check_says_first_what_needs_attention(different, capsys):
     assert lines[0] == f"{different}: 32 images of 2 classes (23 train, 9 val)"
     assert lines[2] == "2 things need attention, the most harmful first:"
     text = " ".join(" ".join(lines).split())
-    assert "1. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
-    assert ("2. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
+    assert "2. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
+    assert ("1. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
             "train/ash/00.png") in text
     assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
     assert "labels were not checked: that takes a trained network, --run RUN" in text
@@ -108,7 +138,7 @@ def test_check_says_first_what_needs_attention(different, capsys):
         {"name": "train/ash/00.png", "split": "train", "class": "ash"},
         {"name": "val/ash/copy.png", "split": "val", "class": "ash"}]}]
     assert [image["name"] for image in found["broken"]] == ["train/birch/07.png"]
-    assert [finding["kind"] for finding in found["findings"]] == ["broken", "copies_across_splits"]
+    assert [finding["kind"] for finding in found["findings"]] == ["copies_across_splits", "broken"]
 
 
 def test_check_shows_the_largest_and_the_smallest_of_many_classes(tmp_path, capsys):

@@ -33,6 +33,8 @@ def test_help_lists_every_command_in_under_a_second():
     (["explain", "torchvision", "--size", "32"], "needs 63 or more"),
     (["explain", "--bogus"], "--bogus.  (alexnet explain --help lists what there is)"),
     (["train", "PHOTOS", "--learning-rate", "0.1"], "Did you mean --lr?"),
+    (["train", "PHOTOS", "--held-out", "0.3"],
+     '--held-out. Did you mean alexnet pack DATA PACKED --held-out 0.2, then alexnet train PACKED?  (alexnet train'),
     (["train", "PHOTOS", "--devcie", "cpu"], "Did you mean --device?"),
     (["train", "PHOTOS", "--set", "recipe.rate=0.1"], "did you mean recipe.learning_rate?"),
     (["train", "PHOTOS", "--set", "recipe.lr=0.1"], "did you mean recipe.learning_rate?"),

@@ -93,6 +93,8 @@ def test_a_copy_in_the_same_class_and_split_is_the_least_of_the_findings(folder)
     findings = found(folder)
     assert findings.keys() == {"copies"}
     assert "2 images are exact copies of another one of the same class and split" in findings["copies"]
+    (folder / "train/ash/b.png").unlink()
+    assert "1 image is an exact copy of another one of the same class and split" in found(folder)["copies"]
 
 
 def test_an_image_saved_again_is_a_near_copy_and_not_an_exact_one(folder):

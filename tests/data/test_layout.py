@@ -182,8 +182,16 @@ def test_one_class_of_imagenets_validation_images_is_refused_with_the_right_leve
 
 def test_images_without_class_folders_are_refused(tmp_path: Path):
     plant(tmp_path / "loose", *(f"{number}.jpg" for number in range(7)))
-    with pytest.raises(ValueError, match="holds 7 images and no class folders; put the images of each class"):
+    with pytest.raises(ValueError, match="holds 7 images and no class folders; put the images of each cl"
+                       f".*; to classify the images: alexnet predict RUN {tmp_path}/loose$"):
         open_dataset(tmp_path / "loose")
+
+
+def test_images_beside_a_data_set_are_not_taken_for_one_of_its_classes(tmp_path: Path):
+    trees(tmp_path, under="photos/")
+    plant(tmp_path, *(f"{folder}/{number}.jpg" for folder in ("new", "newer") for number in range(7)))
+    with pytest.raises(ValueError, match="holds 7 images and no class folders"):
+        open_dataset(tmp_path / "new")
 
 
 def test_one_class_is_refused(tmp_path: Path):

@@ -76,6 +76,11 @@ def test_a_run_a_checkpoint_and_a_hub_folder_load_alike(saved, run, photo, tmp_p
         assert model.preprocess.spec == saved.arch.input
 
 
+def test_a_network_is_printed_in_one_line(run):
+    assert repr(alexnet.load(run)).endswith(f"pixels, from {run / 'best'}>")
+    assert "\n" not in repr(alexnet.load(run))
+
+
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
 def test_an_image_is_preprocessed_as_the_preset_requires(name):
     """A mean image, blue first, given mean and scale, mean color."""

@@ -234,11 +234,13 @@ def test_unrecorded_training_images_are_said_to_be_unknown(folder: Path, run: Pa
     weights.seen = SeenImages.not_recorded("torchvision's weights")
     checkpoint.save(weights, tmp_path / "imported")
     assert evaluate(tmp_path / "imported", folder).measured.selection.describe() == (
-        "measured: all 60 images; it is not known which images torchvision's weights were trained on")
+        "measured: all 60 images; it is not known which images torchvision's weights were trained on, and some "
+        "may be among those measured: the error may be too low")
     both = evaluate([run, tmp_path / "imported"], folder).measured.selection
     assert both.describe() == (
         "measured: 6 of 60 images; at least one of the networks was trained on the other 54; it is not known which "
-        "other images torchvision's weights were trained on; these 6 chose the best epoch or fitted the temperature, "
+        "other images torchvision's weights were trained on, and some may be among those measured: the error may be "
+        "too low; these 6 chose the best epoch or fitted the temperature, "
         "so the result is slightly optimistic")
 
 

@@ -140,6 +140,17 @@ def test_the_page_says_whether_more_training_helps(tmp_path: Path):
     assert "<code" not in text
 
 
+def test_a_risen_validation_loss_is_not_called_overfitting(tmp_path: Path):
+    """Overfitting is a gap of the errors, by the answer above this one."""
+    last = {"event": "epoch", "step": 40, "epoch": 4, "train_loss": 0.4, "learning_rate": 0.1, "train_error": 0.2,
+            "val_loss": 1.5, "val_top1_error": 0.25, "val_top5_error": 0.05}
+    text = words(write_report(write_run(tmp_path, events=[last])).read_text(encoding="utf-8"))
+    answer = text.partition("Would more training help?")[2]
+    assert answer.startswith(
+        " No: the validation loss is lowest after epoch 3 and has risen since. To keep it low, try ")
+    assert "overfit" not in text
+
+
 @pytest.mark.parametrize(("typed", "longer"), [
     ("alexnet train 'my photos' --epochs 20 --out runs/mine",
      "alexnet train 'my photos' --epochs 40 --out runs/mine-40"),
@@ -163,8 +174,8 @@ def test_the_longer_run_has_a_folder_of_its_own(run: RunData, typed: str, longer
 def test_the_next_commands_name_the_run_and_its_data(run: RunData, typed: str, data: str):
     assert [line for _, line in next_commands(run.config | {"command": typed}, "runs/my run")] == [
         "alexnet predict 'runs/my run' IMAGES", "alexnet serve 'runs/my run'",
-        f"alexnet evaluate 'runs/my run' {data} --html mistakes.html",
-        f"alexnet check {data} --run 'runs/my run' --html check.html"]
+        f"alexnet evaluate 'runs/my run' {data} --html 'runs/my run/mistakes.html'",
+        f"alexnet check {data} --run 'runs/my run' --html 'runs/my run/check.html'"]
 
 
 def test_the_next_command_keeps_the_groups_unless_the_data_is_packed(run: RunData, tmp_path: Path):
@@ -172,7 +183,7 @@ def test_the_next_command_keeps_the_groups_unless_the_data_is_packed(run: RunDat
     config = run.config | {"data": run.config["data"] | {"group": "folder"}, "command": "alexnet train photos"}
     for typed, option in (("photos", " --group folder"), (str(tmp_path), ""), ("https://host/packed", "")):
         command = next_commands(config | {"command": f"alexnet train {typed}"}, "run")[-1][1]
-        assert command == f"alexnet check {typed}{option} --run run --html check.html"
+        assert command == f"alexnet check {typed}{option} --run run --html run/check.html"
 
 
 # --- Images of other data ---------------------------------------------------------------------------------------------

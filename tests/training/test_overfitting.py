@@ -1,4 +1,4 @@
-"""Overfitting is reported while a run trains: once, with the epoch of the lowest validation loss, and at its end."""
+"""A validation loss that has risen is reported while a run trains, once, and at its end."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.inference.metrics import Errors
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
-from alexnet.training.overfitting import overfitting_finding
+from alexnet.training.overfitting import risen_loss_finding
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -29,21 +29,22 @@ RISING = ((2.0, 1.9, 0.6), (1.2, 1.4, 0.5), (0.8, 2.6, 0.52), (0.4, 4.0, 0.48), 
 """A validation loss that rises from 1.4 to 5.5, above ln 10 = 2.303, while the error still falls once."""
 
 
-def test_a_validation_loss_that_rises_from_1_4_to_5_5_is_overfitting_since_epoch_2():
-    finding = overfitting_finding(epochs(*RISING), 10, is_pretrained=True)
-    assert finding.kind == "overfitting"
+def test_a_validation_loss_that_rises_from_1_4_to_5_5_is_reported_since_epoch_2():
+    finding = risen_loss_finding(epochs(*RISING), 10, is_pretrained=True)
+    assert finding.kind == "risen_loss"
     assert finding.problem == (
-        "overfitting since epoch 2: validation loss 1.4 -> 5.5, while the training loss fell from 1.2 to 0.1; the "
+        "the validation loss has risen since epoch 2: 1.4 -> 5.5, while the training loss fell from 1.2 to 0.1; the "
         "validation loss is above ln(10) = 2.303, that of the same probability for every class")
     assert finding.remedy.startswith(
-        "best/ holds epoch 4, of the lowest top-1 error (48.0%, validation loss 4); to overfit less, try more images")
+        "best/ holds epoch 4, of the lowest top-1 error (48.0%, validation loss 4); to keep the loss low, try more "
+        "images")
     assert "--freeze conv" in finding.remedy
     assert "--init" not in finding.remedy
-    assert "--init" in overfitting_finding(epochs(*RISING), 10, is_pretrained=False).remedy
+    assert "--init" in risen_loss_finding(epochs(*RISING), 10, is_pretrained=False).remedy
 
 
 def test_below_the_loss_of_equal_probabilities_the_sentence_does_not_name_it():
-    finding = overfitting_finding(epochs(*RISING), 1000, is_pretrained=False)  # ln 1000 = 6.9
+    finding = risen_loss_finding(epochs(*RISING), 1000, is_pretrained=False)  # ln 1000 = 6.9
     assert finding.problem.endswith("1.4 -> 5.5, while the training loss fell from 1.2 to 0.1")
 
 
@@ -55,18 +56,18 @@ def test_below_the_loss_of_equal_probabilities_the_sentence_does_not_name_it():
     ((0.3, 0.02, 0.0), (0.2, 0.06, 0.0), (0.1, 0.07, 0.0), (0.1, 0.08, 0.0)),  # fourfold, and nobody minds
     ((2.0, 1.9, 0.6), (1.5, 1.6, 0.5), (1.2, 1.4, 0.5), (1.0, 1.3, 0.4)),  # it learns
 ], ids=["two epochs", "recovered", "21%", "both rise", "tiny", "healthy"])
-def test_no_overfitting_is_reported_of(rows):
-    assert overfitting_finding(epochs(*rows), 10, is_pretrained=True) is None
+def test_no_risen_loss_is_reported_of(rows):
+    assert risen_loss_finding(epochs(*rows), 10, is_pretrained=True) is None
 
 
 def test_a_loss_above_that_of_equal_probabilities_from_the_first_epoch_on_is_reported():
     """ln 10 = 2.303. The validation loss has no low minimum to rise from."""
     rows = ((1.8, 3.0, 0.7), (1.1, 2.9, 0.6), (0.9, 2.8, 0.6), (0.7, 2.9, 0.6))
-    finding = overfitting_finding(epochs(*rows), 10, is_pretrained=True)
+    finding = risen_loss_finding(epochs(*rows), 10, is_pretrained=True)
     assert finding.kind == "loss_above_uniform"
     assert finding.problem.startswith("the validation loss is 2.9, above ln(10) = 2.303")
     early = tuple((1.2, val, error) for _, val, error in rows)  # above half of ln 10
-    assert overfitting_finding(epochs(*early), 10, is_pretrained=True) is None
+    assert risen_loss_finding(epochs(*early), 10, is_pretrained=True) is None
 
 
 def test_the_monitor_reports_it_once_and_its_extent_at_the_end():
@@ -76,15 +77,15 @@ def test_the_monitor_reports_it_once_and_its_extent_at_the_end():
     assert "1.4 -> 5.5" in reported[4][0].problem
     labels_N = np.repeat(range(10), 20)
     (found,) = monitor.result_findings(State(0, "", "fp32", best_error=0.48), labels_N)
-    assert (found.kind, "1.4 -> 6, while" in found.problem) == ("overfitting", True)
+    assert (found.kind, "1.4 -> 6, while" in found.problem) == ("risen_loss", True)
 
 
-def test_the_output_layer_alone_has_no_epochs_to_overfit_in():
+def test_the_output_layer_alone_has_no_epochs_in_which_the_loss_rises():
     monitor = Monitor(replace(arch("small"), classes=10), is_pretrained=True, is_head=True)
     assert not any(monitor.epoch_findings(epoch) for epoch in epochs(*RISING))
 
 
-def test_a_resumed_run_reports_overfitting_where_an_uninterrupted_one_does(packed, tiny, tmp_path, monkeypatch):
+def test_a_resumed_run_reports_a_risen_loss_where_an_uninterrupted_one_does(packed, tiny, tmp_path, monkeypatch):
     """The validation loss rises after epoch 2 by a script; the run is resumed after epochs 3 and 4."""
     script = [1.3, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0]
     arch = replace(tiny, dropout=0.0)  # the training loss must fall to half within five or six epochs
@@ -98,11 +99,11 @@ def test_a_resumed_run_reports_overfitting_where_an_uninterrupted_one_does(packe
             build(RunSpec(packed, arch, replace(recipe, epochs=stop), tmp_path / out, resume=True)).fit()
         events = map(json.loads, (tmp_path / out / "log.jsonl").read_text().splitlines())
         return [(event["step"], event["problem"]) for event in events
-                if event["event"] == "warning" and event["kind"] == "overfitting"]
+                if event["event"] == "warning" and event["kind"] == "risen_loss"]
 
     (step, first), (end, last) = whole = train("whole", [])
-    assert first.startswith("overfitting since epoch 2: validation loss 1 -> 3"), "3.0 or 3.5"
-    assert last.startswith("overfitting since epoch 2: validation loss 1 -> 4, while the training loss fell from")
+    assert first.startswith("the validation loss has risen since epoch 2: 1 -> 3"), "3.0 or 3.5"
+    assert last.startswith("the validation loss has risen since epoch 2: 1 -> 4, while the training loss fell from")
     assert step in (5 * 8, 6 * 8), "120 images in batches of 16 are 8 steps"
     assert end == 7 * 8
     halves = train("halves", [3, 4])

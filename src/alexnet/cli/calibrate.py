@@ -84,4 +84,4 @@ def calibrate(
     print(images.selection.describe())
     print(f"stored in {saved.path}: predict, evaluate, serve and export use it" if found.helps else
           "not stored: the loss of the images that it was not fitted on does not fall by more than chance; "
-          f"{saved.path} is unchanged")
+          f"{saved.path} is unchanged; with few images chance is large: {calibration.MORE_IMAGES}")

@@ -1,8 +1,9 @@
-"""The `check`, `pack` and `verify` commands: inspect a data set, pack it, verify checksums of a packed one."""
+"""The `check`, `pack` and `verify` commands: inspect a data set, pack it, verify checksums of a packed one or a run."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,12 +135,13 @@ def _ranks() -> Iterator[Ranks]:
 
 @app.command(group=DATA, sort_key=2)
 def verify(data: str, /) -> None:
-    """Verify the checksum of every file of a packed folder, and name those that are missing, truncated or damaged.
+    """Verify the checksum of every file of a packed folder, a run or a checkpoint, and name what is missing or damaged.
 
-    Other commands verify everything except the image shards, because reading them takes long.
+    Other commands verify everything of a packed folder except the image shards, because reading them takes long. Of a
+    run or a checkpoint it also prints the SHA-256 of the weights that `alexnet serve` shows for it.
 
     Args:
-        data: A folder that `alexnet pack` wrote.
+        data: A folder that `alexnet pack` wrote, a run folder, whose best/ and last/ are verified, or a checkpoint.
     """
     from alexnet._runtime.progress import Bar
     from alexnet.data.open import image_notes
@@ -147,9 +149,39 @@ def verify(data: str, /) -> None:
 
     if "://" in data:
         raise UserError(f"{data} is a URL, whose files are verified when they are downloaded", "name a folder")
+    if folders := _checkpoint_folders(Path(data)):
+        for folder in folders:
+            _verify_checkpoint(folder)
+        return
     packed = open_packed(data)
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
     print(f"{data}: all {len(packed.manifest.files):,} files have the right checksum")
     for line in image_notes(packed):
         say(f"note: {line}")
+
+
+def _checkpoint_folders(path: Path) -> list[Path]:
+    """The folders of a run's checkpoints, best/ first, or that of one checkpoint; none of another path.
+
+    Raises:
+        UserError: best/ of a run that has validated an epoch is missing.
+    """
+    from alexnet.models.checkpoint_files import HEAD, read_head
+
+    if path.name == HEAD and path.is_file():
+        return [path.parent]
+    found = [folder for folder in (path, path / "best", path / "last") if (folder / HEAD).is_file()]
+    if found == [path / "last"]:
+        require(math.isinf(read_head(found[0] / HEAD)["training"].get("best_error", math.inf)),
+                f"{path} has no best/, although an epoch of the run was validated", "restore it from a copy")
+    return found
+
+
+def _verify_checkpoint(folder: Path) -> None:
+    from alexnet.models import checkpoint as ckpt
+    from alexnet.models.checkpoint_files import verify_files
+
+    files = verify_files(folder)
+    served = ckpt.load(folder, fall_back=False).describe()["sha256"]
+    print(f"{folder}: all {files} files have the right checksum; alexnet serve shows the weights as SHA-256 {served}")

@@ -20,6 +20,11 @@ _SAME_AS = {
 }
 """Options as other programs call them, where ours have another name."""
 
+_OTHER_COMMAND = {
+    ("train", "--held-out"): "alexnet pack DATA PACKED --held-out 0.2, then alexnet train PACKED",
+}
+"""Options that only another command has: command and option -> the lines that do what is meant."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -48,8 +53,11 @@ def failure(error: BaseException) -> Failure | None:
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("alexnet", *(error.command_chain or ())))
     sentence = _one_line(error)
-    if isinstance(error, UnknownOptionError) and "Did you mean" not in sentence:
-        option = error.token.keyword or error.token.value
+    option = error.token.keyword or error.token.value if isinstance(error, UnknownOptionError) else ""
+    other = _OTHER_COMMAND.get(((error.command_chain or ("",))[-1], option.partition("=")[0]))
+    if other:
+        sentence = f"{sentence.partition(' Did you mean')[0]} Did you mean {other}?"
+    elif isinstance(error, UnknownOptionError) and "Did you mean" not in sentence:
         known = {name for argument in error.argument_collection for name in argument.names}
         meant = _SAME_AS.get(option, "")
         if meant.split(" ")[0] in known or (meant := closest_match(option, known) or ""):

@@ -31,12 +31,13 @@ FEW_IMAGES = 10
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
 
-ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "groups_across_splits",
-         "near_copies_across_splits",
+ORDER = ("emptied_class", "copies_across_splits", "copies_across_classes", "groups_across_splits",
+         "near_copies_across_splits", "broken",
          "near_copies_across_classes", "one_class_measured", "suspicious_labels", "few_images", "imbalance",
          "few_images_in_all", "leftover_bytes", "unused_bits", "further_images", "small_images", "blank",
          "uncertain_labels", "copies", "near_copies")
-"""Kinds of findings, the most harmful first."""
+"""Kinds of findings, the most harmful first. Broken images follow those that make the error look too good: they are
+left out anyway."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,9 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     if not groups:
         return []
     extra = sum(len(group.rows) - 1 for group in groups)
-    what = "look the same as another one" if kind.startswith("near") else "are exact copies of another one"
+    what = ("is an exact copy", "are exact copies")[extra > 1] + " of another one"
+    if kind.startswith("near"):
+        what = ("looks", "look")[extra > 1] + " the same as another one"
     first, second = groups[0].rows[:2]
     return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
                     f"{catalog.names_N[first]} and {catalog.names_N[second]}",

@@ -181,7 +181,8 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
                          f"did you mean {shown(inside[0], source)}?")
     if base.images and not train:
         return UserError(f"{shown(base, source)} holds {counted(len(base.images))} and no class folders",
-                         "put the images of each class into a folder with the class's name")
+                         "put the images of each class into a folder with the class's name; to classify the images: "
+                         f"alexnet predict RUN {shown(base, source)}")
     require_supported(base, source)
     holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"
     return UserError(f"{where} holds {holds}, and a classifier needs two or more", "give each class its own folder")

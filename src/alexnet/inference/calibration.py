@@ -29,6 +29,10 @@ ECE_BINS = 15
 FEWEST_IMAGES = 20
 """Images that each half needs at least."""
 
+MORE_IMAGES = ("give more images that the network was not trained on (often more than 100 are needed), or hold more "
+               "out and train again: alexnet pack PHOTOS PACKED --held-out 0.4, then alexnet train PACKED")
+"""The remedy for too few images."""
+
 DRAWS = 1000
 """Random draws of the outcomes of a calibrated network."""
 
@@ -125,7 +129,7 @@ def calibrate(
     fitted, measured = int(fit_N.sum()), int((~fit_N).sum())
     require(min(fitted, measured) >= FEWEST_IMAGES,
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
-            f"few: each half needs {FEWEST_IMAGES}", "give more images that the network was not trained on")
+            f"few: each half needs {FEWEST_IMAGES}", MORE_IMAGES)
     temperature = fit_temperature(logits_NK[fit_N], labels_N[fit_N])
     probabilities = [softmax(logits_NK[~fit_N] / divisor) for divisor in (1.0, temperature)]
     before_n, after_n = (log_losses(each_nK, labels_N[~fit_N]) for each_nK in probabilities)

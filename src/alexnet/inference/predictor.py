@@ -48,6 +48,11 @@ class Model(Classifier):
     path: Path | None = None
     """Where its checkpoint was loaded from."""
 
+    def __repr__(self) -> str:
+        """One line: the arrays of weights and of hashes would fill pages."""
+        origin = f", from {self.path}" if self.path else ""
+        return f"<Model: {len(self.classes):,} classes, {self.side}x{self.side} pixels{origin}>"
+
     @property
     def inference_network(self) -> nn.Module:
         """The network that makes the predictions: `fast`, if there is one, else `network`."""

@@ -117,7 +117,8 @@ class Selection:
             measured += ", none of these files seen in training"
         if self.unknown:
             other = "other " if self.trained_on else ""
-            parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
+            parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on, and some "
+                         "may be among those measured: the error may be too low")
         if left_out := len(self.look_alikes):
             share, usual = left_out / (left_out + len(self.indices)), self.training_look_alikes
             parts.append(f"{left_out:,} that look like training images were left out" + (

@@ -112,6 +112,25 @@ def read_head(path: Path) -> Head:
     return head
 
 
+def verify_files(folder: Path) -> int:
+    """Verify both heads of a checkpoint's folder and every tensor file that they name; return how many files these are.
+
+    Raises:
+        DamagedCheckpointError: one is missing or damaged; the error names it.
+        UserError: it is of another version's format.
+    """
+    heads = [head for name in (HEAD, PREVIOUS_HEAD) if (head := folder / name).is_file() or name == HEAD]
+    entries = {entry["file"]: entry for head in heads for entry in read_head(head)["files"].values()}
+    for entry in entries.values():
+        read_verified(folder, entry)
+    return len(heads) + len(entries)
+
+
+def damage_of(data: bytes, size: int) -> str:
+    """What differs in the content of a file whose checksum is wrong, and that had `size` bytes."""
+    return "same size, other checksum" if len(data) == size else f"{len(data):,} bytes of {size:,}"
+
+
 def read_verified(folder: Path, entry: TensorFile) -> bytes:
     """The bytes of a file that a head names. Raises DamagedCheckpointError if it is missing or damaged."""
     path = folder / Path(entry["file"]).name
@@ -119,6 +138,5 @@ def read_verified(folder: Path, entry: TensorFile) -> bytes:
         raise DamagedCheckpointError(f"{path} is missing from the checkpoint", OTHER_CHECKPOINT)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise DamagedCheckpointError(
-            f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs", OTHER_CHECKPOINT)
+        raise DamagedCheckpointError(f"{path} is damaged: {damage_of(data, entry['bytes'])}", OTHER_CHECKPOINT)
     return data

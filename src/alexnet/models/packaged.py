@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from alexnet.errors import UserError, require
+from alexnet.models.checkpoint_files import damage_of
 from alexnet.models.checkpoint_json import ErrorsJson
 
 if TYPE_CHECKING:
@@ -176,8 +177,7 @@ def read_arrays(path: Path) -> tuple[Head, dict[str, NDArray[Any]]]:
     require(file.is_file(), f"{file} is missing", "install the package again")
     data = file.read_bytes()
     require(hashlib.sha256(data).hexdigest() == head["file_sha256"],
-            f"{file} is damaged: {len(data):,} bytes of {head['bytes']:,}, and the checksum differs",
-            "install the package again")
+            f"{file} is damaged: {damage_of(data, head['bytes'])}", "install the package again")
     return head, safetensors.numpy.load(data)
 
 

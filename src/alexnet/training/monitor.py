@@ -22,7 +22,7 @@ from alexnet.interpret.health import (
     useless_remedy,
 )
 from alexnet.training.events import EpochEvent, Event
-from alexnet.training.overfitting import overfitting_finding
+from alexnet.training.overfitting import risen_loss_finding
 from alexnet.training.state import RECENT_LOSSES, State
 
 PROBE_STEPS = 100
@@ -64,19 +64,19 @@ class Monitor:
         return [finding] if finding else []
 
     def epoch_findings(self, epoch: EpochEvent) -> list[Finding]:
-        """Record an epoch; report once that the network overfits. `result_findings` reports how far it has come."""
+        """Record an epoch; report once that the loss has risen. `result_findings` reports how far it has come."""
         self.epochs.append(epoch)
-        finding = self._overfitting()
+        finding = self._risen_loss()
         if finding is None or finding.kind in self._reported:
             return []
         self._reported.add(finding.kind)
         return [finding]
 
-    def _overfitting(self) -> Finding | None:
-        return None if self.is_head else overfitting_finding(self.epochs, self.arch.classes, self.is_pretrained)
+    def _risen_loss(self) -> Finding | None:
+        return None if self.is_head else risen_loss_finding(self.epochs, self.arch.classes, self.is_pretrained)
 
     def result_findings(self, state: State, labels_N: NDArray[np.int64]) -> list[Finding]:
-        """Report a finished run that has learned nothing of use, or that overfits.
+        """Report a finished run that has learned nothing of use, or whose validation loss has risen.
 
         Args:
             state: after the last epoch.
@@ -90,8 +90,8 @@ class Monitor:
                                 np.bincount(labels_N).tolist(),
                                 self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
                                 self.is_pretrained)
-        if overfits := self._overfitting():  # it says more than that the loss is above ln(classes)
-            found = [overfits, *(finding for finding in found if finding.kind != "loss_above_uniform")]
+        if risen := self._risen_loss():  # it says more than that the loss is above ln(classes)
+            found = [risen, *(finding for finding in found if finding.kind != "loss_above_uniform")]
         return found
 
     def unit_findings(self, step: int, signals: Signals) -> list[Finding]:

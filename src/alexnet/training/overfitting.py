@@ -1,4 +1,7 @@
-"""Overfitting: warn when the validation loss rises far above its minimum while the training loss goes on falling."""
+"""Warn when the validation loss rises far above its minimum while the training loss goes on falling.
+
+The report calls overfitting something else, a gap of the errors (`reproduce.report.fit`); the network may have none.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,11 @@ from collections.abc import Sequence
 from alexnet.errors import Finding
 from alexnet.training.events import EpochEvent
 
-OVERFITTING = ("overfitting", "loss_above_uniform")
-"""Kinds of the findings."""
-
 SUSTAINED = 3
 """Consecutive epochs that must agree, since the validation loss of one epoch of few images is noisy."""
 
 RISEN = 1.25
-"""Validation loss over its minimum, above which a network overfits."""
+"""Validation loss over its minimum, above which it has risen."""
 
 LEAST_RISE = 0.1
 """In nats: a loss that rises from 0.02 to 0.05 harms nobody."""
@@ -28,8 +28,8 @@ LEARNED = 0.5
 the highest learning rate, the validation loss may be above ln(classes) for a while."""
 
 
-def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool) -> Finding | None:
-    """Report a network that overfits at the last of these epochs: "overfitting", or "loss_above_uniform"; else None.
+def risen_loss_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool) -> Finding | None:
+    """Report a validation loss that has risen by the last epoch: "risen_loss" or "loss_above_uniform"; else None.
 
     The second is the kind where the validation loss has been above ln(classes) from the first epoch on, so that it has
     no minimum to rise from.
@@ -50,11 +50,11 @@ def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretraine
              if all(epoch["val_loss"] > chance for epoch in recent) else "")
     kept = (f"best/ holds epoch {best['epoch']}, of the lowest top-1 error ({best['val_top1_error']:.1%}, validation "
             f"loss {best['val_loss']:.3g})")
-    remedy = f"{kept}; {overfitting_remedy(is_pretrained)}"
+    remedy = f"{kept}; to keep the loss low, {overfitting_remedy(is_pretrained)}"
     if (all(epoch["val_loss"] > limit for epoch in recent)
             and last["train_loss"] < FALLEN * lowest["train_loss"]):
         return Finding(
-            "overfitting", "", f"overfitting since epoch {lowest['epoch']}: validation loss "
+            "risen_loss", "", f"the validation loss has risen since epoch {lowest['epoch']}: "
             f"{lowest['val_loss']:.3g} -> {last['val_loss']:.3g}, while the training loss fell from "
             f"{lowest['train_loss']:.3g} to {last['train_loss']:.3g}"
             + (f"; the validation loss is {above}" if above else ""), remedy)
@@ -66,9 +66,9 @@ def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretraine
 
 
 def overfitting_remedy(is_pretrained: bool) -> str:
-    """What to do; `is_pretrained` as for `overfitting_finding`."""
+    """What to try; `is_pretrained` as for `risen_loss_finding`."""
     ways = ["more images", "more augmentation and label smoothing (recipe.crop=resized, recipe.label_smoothing=0.1)"]
     ways += ["fewer weights to train (--freeze conv, or --head)"] if is_pretrained else [
         "trained weights to start from (--init)"]
-    return (f"to overfit less, try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs; "
+    return (f"try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs; "
             "`alexnet calibrate` corrects the confidence alone")

@@ -44,17 +44,26 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fol
 
 
 def require_not_one_class(tree: FileTree) -> None:
-    """Raise UserError if the folder seems to be one class: its images lie beside folders of images."""
+    """Raise UserError if the folder seems to be one class: its images lie beside folders of images.
+
+    A folder beside it that has class folders is a data set, so what is above is none, but a collection of them.
+    """
     places = {file.partition("/")[0] if "/" in file else "" for file in tree.files if is_image(file)}
     if isinstance(tree, FolderTree) and "" in places and len(places) <= 2:
         above = tree.root.resolve().parent
-        if sum(map(_holds_images, _entries(above))) >= 2:
+        beside = _entries(above)
+        if sum(map(_holds_images, beside)) >= 2 and not any(map(_is_dataset, beside)):
             raise UserError(f"{tree.root} is one class among several in {above}", f"did you mean {above}?")
 
 
 def _holds_images(folder: Path) -> bool:
     """Whether a folder that is no junk has images directly inside."""
     return not is_junk_folder(folder.name) and any(is_image(file.name) for file in _entries(folder))
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder has no images directly inside, and two or more folders that have."""
+    return not _holds_images(folder) and sum(map(_holds_images, _entries(folder))) >= 2
 
 
 def _entries(folder: Path) -> list[Path]:

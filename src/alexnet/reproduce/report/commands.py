@@ -96,6 +96,8 @@ def follow_up_commands(config: Config, checkpoint: str, views: int = 1) -> list[
 def next_commands(config: Config, run: str) -> list[tuple[str, str]]:
     """What to do with a trained network: what it does, and the command line.
 
+    Pages go into the run's folder: a check.html of the images before training is likely to be in the current one.
+
     Args:
         config: of the run.
         run: its folder.
@@ -105,8 +107,9 @@ def next_commands(config: Config, run: str) -> list[tuple[str, str]]:
     return [(purpose, printable(shlex.join(["alexnet", *line]))) for purpose, line in (
         ("Classify new images", ["predict", run, "IMAGES"]),
         ("Classify images in the browser", ["serve", run]),
-        ("See every mistake", ["evaluate", run, data, *labels, "--html", "mistakes.html"]),
-        ("Find wrong labels and copies", ["check", data, *labels, *group, "--run", run, "--html", "check.html"]))]
+        ("See every mistake", ["evaluate", run, data, *labels, "--html", f"{run}/mistakes.html"]),
+        ("Find wrong labels and copies",
+         ["check", data, *labels, *group, "--run", run, "--html", f"{run}/check.html"]))]
 
 
 def _arguments(config: Config) -> tuple[str, str, list[str]]:

@@ -17,7 +17,7 @@ WIDE_INTERVAL = 0.2
 """Width of an error's interval from which the number of images is called small."""
 
 RISEN_LOSS = 1.05
-"""Validation loss after the last epoch over the lowest one, from which the network overfits."""
+"""Validation loss after the last epoch over the lowest one, from which the loss has risen."""
 
 UNEVEN = 1.2
 """Images of the largest class over those of the smallest, from which the mean of the classes' errors is shown too."""
