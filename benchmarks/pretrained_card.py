@@ -21,7 +21,8 @@ def model_card(head: Head, load_seconds: float | None = None) -> str:
     limits, versions = _limits(head), ", ".join(f"{name} {version}" for name, version in training["software"].items())
     return f"""# Pretrained network: {head['name']}
 
-The package contains one trained network. It is used where no checkpoint is named, offline:
+The package contains one trained network. It is used where no checkpoint is named, offline (`serve` needs the extra
+`serve`):
 
 ```sh
 alexnet predict photo.jpg

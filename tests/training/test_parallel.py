@@ -128,7 +128,9 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
     assert several.errors["photographs"] == one.errors["photographs"]
     assert several.errors["top1_error"] == one.errors["top1_error"]
-    alike = {key: value for key, value in one.training.items() if key not in ("best_error", "best_loss", "plateau")}
+    assert several.training["recent_losses"] == pytest.approx(one.training["recent_losses"], rel=1e-4)
+    alike = {key: value for key, value in one.training.items()
+             if key not in ("best_error", "best_loss", "plateau", "recent_losses")}
     assert {key: several.training[key] for key in alike} == alike
 
 
