@@ -29,9 +29,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from alexnet._runtime import triton_crops, triton_update
 from alexnet._runtime import triton_kernels as kernels
 
 TARGET = GPUTarget("cuda", 90, 32)
+TENSORS = 16
+"""Weights and biases of `paper`, which one launch updates."""
+
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -50,7 +54,11 @@ class Compiled:
     """Load or store of global memory and its width in bits -> how often it is in the code."""
 
 
-def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
+Types = dict[str, str | tuple[str, ...]]
+"""Of a kernel's arguments, by name; a tuple of types for an argument that is a tuple."""
+
+
+def cases() -> Iterator[tuple[str, Any, Types, dict[str, Any]]]:
     """Name, function, types of the arguments, and constants of each kernel."""
     floats = dict.fromkeys(("k", "alpha", "beta"), "fp32")
     for kind in ("fp32", "bf16"):
@@ -63,28 +71,42 @@ def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
             yield (f"_norm_backward, {maps} maps, n {n}, {kind}", kernels._norm_backward,
                    {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats},
                    {**constants, "ROWS": max(1, kernels.BACKWARD_ELEMENTS // block)})
-        yield (f"_views, {kind}", kernels._views,
+        crop = {"CROP": 224, "BGR": False, "BLOCK": triton_crops.BLOCK}
+        yield (f"_views, {kind}", triton_crops._views,
                {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "top_left": "*i64", "mirrored": "*u8",
                 "shift": "*fp32", "image": "*i64", "out": f"*{kind}", "side": "i32", "mean_side": "i32"},
-               {"CROP": 224, "BGR": False, "CENTRAL": False, "BLOCK": 1024})
+               {**crop, "CENTRAL": False})
+        yield (f"_boxes, {kind}", triton_crops._boxes,
+               {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "boxes": "*fp32", "mirrored": "*u8",
+                "shift": "*fp32", "out": f"*{kind}", "side": "i32"}, crop)
         yield (f"_dropout, {kind}", kernels._dropout,
                {"x": f"*{kind}", "counter": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
                 "layer": "i32", "threshold": "i64", "scale": "fp32"}, {"BLOCK": 1024})
-    for in_velocity, nesterov in ((True, False), (False, False), (False, True)):
-        yield (f"_update, rate in the velocity {in_velocity}, nesterov {nesterov}", kernels._update,
-               {**dict.fromkeys(("w", "v", "g", "learning_rate"), "*fp32"), "count": "i32",
-                **dict.fromkeys(("momentum", "decay"), "fp32")},
-               {"IN_VELOCITY": in_velocity, "NESTEROV": nesterov, "BLOCK": 1024})
+    for copies, aligned, in_velocity, nesterov in (
+        (False, True, True, False), (False, True, False, False), (False, True, False, True), (True, True, True, False),
+        (True, True, False, True), (True, False, True, False),
+    ):
+        yield (f"_update, {'bf16 copies, ' * copies}{'aligned' if aligned else 'at any address'}, "
+               f"{'§5' if in_velocity else 'Nesterov' if nesterov else 'PyTorch'}", triton_update._update,
+               {**dict.fromkeys(("w", "v", "g", "rates"), ("*fp32",) * TENSORS),
+                "copies": ("*bf16",) * TENSORS * copies, "counts": ("i32",) * TENSORS, "decays": ("fp32",) * TENSORS,
+                "momentum": "fp32"},
+               {"TENSORS": TENSORS, "ALIGNED": aligned, "IN_VELOCITY": in_velocity, "NESTEROV": nesterov,
+                "COPIES": copies, "BLOCK": triton_update.BLOCK})
 
 
-def compiled(name: str, function: Any, types: dict[str, str], constants: dict[str, Any]) -> Compiled:
+def compiled(name: str, function: Any, types: Types, constants: dict[str, Any]) -> Compiled:
     """Compile a kernel and read its machine code.
 
-    As in the networks, memory begins at multiples of 16 bytes, and numbers of weights and units are multiples of 16.
+    As in the networks, memory begins at multiples of 16 bytes, and numbers of units are multiples of 16.
     """
     signature = {argument: types.get(argument, "constexpr") for argument in function.arg_names}
-    aligned = {(place,): [["tt.divisibility", 16]] for place, (argument, kind) in enumerate(signature.items())
-               if kind.startswith("*") or argument in ("count", "units")}
+    aligned: dict[tuple[int, ...], list[list[Any]]] = {}
+    for place, (argument, kind) in enumerate(signature.items()):
+        if isinstance(kind, str) and (kind.startswith("*") or argument == "units"):
+            aligned[place,] = [["tt.divisibility", 16]]
+        elif isinstance(kind, tuple) and argument in ("w", "v", "g", "copies") and constants["ALIGNED"]:
+            aligned |= {(place, number): [["tt.divisibility", 16]] for number in range(len(kind))}
     built = triton.compile(ASTSource(function, signature, constants, aligned), target=TARGET)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(built.asm["cubin"])

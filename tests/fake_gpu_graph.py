@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice, zip_longest
@@ -91,4 +92,4 @@ def watched(
     differences = [f"{a} and {b}" for other in others for a, b in zip_longest(first, other) if a != b]
     return {"steps": trainer.state.step - 1, "warm_ups": watch.warm_ups, "operators": len(first),
             "differences": differences[:3], "on_the_cpu": watch.on_the_cpu[:3],
-            "own": sorted({name for name, _, _ in first if name.startswith("alexnet")})}
+            "own": Counter(name for name, _, _ in first if name.startswith("alexnet"))}

@@ -35,39 +35,64 @@ def current(monkeypatch) -> list[int]:
     return stack
 
 
+KERNELS = {"triton_kernels": ("_norm_forward", "_norm_backward", "_dropout"), "triton_crops": ("_views", "_boxes"),
+           "triton_update": ("_update",)}
+
+
 @pytest.fixture
-def launches(monkeypatch, current) -> tuple[ModuleType, list[int]]:
-    """The kernels' module, and the current device at each launch."""
+def launches(monkeypatch, current) -> tuple[dict[str, ModuleType], list[tuple[int, dict[str, object]]]]:
+    """The kernels' modules by name, and of each launch the current device and the options."""
     pytest.importorskip("triton")
-    module, devices = importlib.import_module("alexnet._runtime.triton_kernels"), []
+    modules, launched = {name: importlib.import_module(f"alexnet._runtime.{name}") for name in KERNELS}, []
 
     class Kernel:
         def __getitem__(self, grid: object) -> object:
-            return lambda *arguments, **options: devices.append(current[-1])
+            return lambda *arguments, **options: launched.append((current[-1], options))
 
-    for name in ("_norm_forward", "_norm_backward", "_views", "_update", "_dropout"):
-        monkeypatch.setattr(module, name, Kernel())
-    return module, devices
+    for name, kernels in KERNELS.items():
+        for kernel in kernels:
+            monkeypatch.setattr(modules[name], kernel, Kernel())
+    return modules, launched
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches, current):
     """Triton launches on the current device: with cuda:1 it read the first GPU's memory by addresses of the second."""
-    module, devices = launches
+    modules, launched = launches
+    module, crops = modules["triton_kernels"], modules["triton_crops"]
     norm = {"k": 2.0, "alpha": 1e-4, "beta": 0.75, "n": 5, "towers": 2}
     with FakeTensorMode():
         maps = torch.empty(2, 8, 3, 3, device=SECOND, memory_format=torch.channels_last)
         rows = torch.empty(4, 6, device=SECOND)
         module.norm_forward(maps, **norm)
         module.norm_backward(maps, maps, **norm)
-        module.crop_normalize(
-            TensorPixels(torch.empty(2, 9, 9, 3, dtype=torch.uint8, device=SECOND)),
-            torch.empty(1, 1, 3, device=SECOND), torch.empty(3, device=SECOND),
+        pixels, scale = torch.empty(2, 9, 9, 3, dtype=torch.uint8, device=SECOND), torch.empty(3, device=SECOND)
+        crops.crop_normalize(
+            TensorPixels(pixels), torch.empty(1, 1, 3, device=SECOND), scale,
             torch.empty(2, 2, dtype=torch.int64, device=SECOND), None, None, 7, bgr=False, dtype=torch.float32)
-        module.sgd_update(rows, rows, rows, torch.empty((), device=SECOND), momentum=0.9, weight_decay=0.0,
-                          lr_in_velocity=True, nesterov=False)
+        crops.resized_crop_normalize(
+            TensorPixels(pixels), scale, scale, torch.empty(2, 4, device=SECOND), None, None, 7, bgr=False,
+            dtype=torch.float32)
+        modules["triton_update"].sgd_update(
+            [rows], [rows], [rows], [torch.empty((), device=SECOND)], [0.0], [], momentum=0.9, lr_in_velocity=True,
+            nesterov=False)
         module.dropout(rows, torch.empty(7, dtype=torch.int64, device=SECOND), Draw(0.5, 0, 0, 0), 0)
-    assert devices == [1] * 5
+    assert [device for device, _ in launched] == [1] * sum(map(len, KERNELS.values()))
     assert current[-1] == 0, "the caller's current device is as it was"
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_an_address_that_is_no_multiple_of_16_is_never_said_to_be_one(launches, kind):
+    """A GPU stops a program that loads 16 bytes at once from elsewhere. 65 tensors are two launches."""
+    modules, launched = launches
+    shapes = [(8,)] * 65
+    w, v, g, copies = [[torch.empty(shape, dtype=dtype) for shape in shapes] for dtype in (
+        torch.float32, torch.float32, torch.float32, torch.bfloat16)]
+    odd = (w, v, g, copies)[kind]
+    odd[64] = torch.empty(12, dtype=odd[64].dtype)[1:9]
+    modules["triton_update"].sgd_update(w, v, g, [torch.ones(())] * 65, [0.0] * 65, copies, momentum=0.9,
+                                        lr_in_velocity=True, nesterov=False)
+    assert [(options["TENSORS"], options["ALIGNED"]) for _, options in launched] == [(64, True), (1, False)]
 
 
 def test_a_process_with_a_gpu_named_for_it_makes_that_one_the_current_one(current):

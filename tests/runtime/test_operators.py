@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alexnet._runtime import kernels, native, operators
 from alexnet._runtime.philox import Draw
@@ -30,11 +31,32 @@ def test_operators_are_what_they_say_to_be(dtype):
     torch.library.opcheck(operators.crop_normalize, (
         pixels, mean, torch.ones(3), torch.tensor([[0, 1], [2, 0]]), torch.tensor([True, False]), None, None, 7, True,
         dtype, False))
+    torch.library.opcheck(operators.resized_crop_normalize, (
+        pixels, mean[0, 0], torch.ones(3), torch.tensor([[0.0, 1, 5, 6], [2, 0, 7, 9]]), torch.tensor([True, False]),
+        None, 7, True, dtype))
 
 
-def test_the_update_changes_weight_and_velocity_and_says_so():
-    numbers = (torch.tensor(0.1), 0.9, 0.01, True, False)
-    torch.library.opcheck(operators.sgd_update, (torch.randn(20), torch.randn(20), torch.randn(20), *numbers))
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_update_changes_weights_velocities_and_copies_and_says_so(copied):
+    w, v, g = [[torch.randn(shape) for shape in ((20,), (3, 5))] for _ in range(3)]
+    copies = [tensor.bfloat16() for tensor in w] if copied else []
+    torch.library.opcheck(operators.sgd_update, (w, v, g, [torch.tensor(0.1), torch.tensor(0.2)], [0.01, 0.0], copies,
+                                                 0.9, True, False))
+
+
+def test_an_operator_refuses_tensors_on_different_devices():
+    with FakeTensorMode():
+        here, there = [torch.empty(4, device="cuda")], [torch.empty(4)]
+        pixels = torch.empty(1, 9, 9, 3, dtype=torch.uint8, device="cuda")
+        for lists in range(5):
+            given = [here] * 5
+            given[lists] = there
+            w, v, g, rates, copies = given
+            with pytest.raises(RuntimeError, match="different devices"):
+                operators.sgd_update(w, v, g, rates, [0.0], copies, 0.9, True, False)
+        with pytest.raises(RuntimeError, match="different devices"):
+            operators.resized_crop_normalize(pixels, here[0], here[0], torch.empty(1, 4), None, None, 7, True,
+                                             torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

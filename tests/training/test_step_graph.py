@@ -156,7 +156,8 @@ def test_on_a_gpu_nothing_that_changes_by_step_is_an_argument(tmp_path):
         assert found["operators"] > 50, name
         assert found["differences"] == [], name
         assert found["on_the_cpu"] == [], name
-        assert {"alexnet.sgd_update.default", "alexnet.dropout.default"} <= set(found["own"]), name
+        assert found["own"]["alexnet.dropout.default"] >= 2, name
+        assert found["own"]["alexnet.sgd_update.default"] == 1, f"{name}: one launch updates all weights"
 
 
 def test_a_cuda_graph_is_recorded_beside_other_threads_in_the_stream_that_was_warmed_up(monkeypatch):

@@ -6,6 +6,7 @@ Shapes: N images, V views, C channels or feature maps, H rows, W columns.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def resized_crop_normalize(
     pixels: Pixels, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
-    """`kernels.resized_crop_normalize`."""
+    """`kernels.resized_crop_normalize` on a CPU."""
     count, boxes = len(boxes_N4), boxes_N4.float().contiguous()
     pixels = pixels.contiguous()  # kept until the kernel returns, since the kernel gets addresses
     view, addresses, mean, mirrored, shift, out = _crop_arguments(
@@ -138,13 +139,16 @@ def _crop_arguments(
 
 
 def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
-    lr_in_velocity: bool, nesterov: bool,
+    w: Sequence[Tensor], v: Sequence[Tensor], g: Sequence[Tensor], rates: Sequence[Tensor], decays: Sequence[float],
+    copies: Sequence[Tensor], *, momentum: float, lr_in_velocity: bool, nesterov: bool,
 ) -> None:
     """`kernels.sgd_update` on a CPU."""
-    rule = _Rule(momentum, weight_decay, float(learning_rate), lr_in_velocity, nesterov)
-    native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
-                torch.get_num_threads())
+    for weight, velocity, gradient, rate, decay in zip(w, v, g, rates, decays, strict=True):
+        rule = _Rule(momentum, decay, float(rate), lr_in_velocity, nesterov)
+        native.call("alexnet_update", ctypes.byref(rule), _at(weight), _at(velocity), _at(gradient),
+                    ctypes.c_long(weight.numel()), torch.get_num_threads())
+    for copy, weight in zip(copies, w, strict=bool(copies)):
+        copy.copy_(weight)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------

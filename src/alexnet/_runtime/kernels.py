@@ -7,6 +7,7 @@ Shapes: N images, V views, C channels or feature maps, H rows, W columns.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -84,7 +85,7 @@ def differentiable_norm(maps_NCHW: Tensor, *, k: float, alpha: float, beta: floa
 
 
 def supports_crop(pixels: AnyPixels, dtype: torch.dtype) -> bool:
-    """Whether `crop_normalize` accepts these images and output dtype."""
+    """Whether `crop_normalize` and `resized_crop_normalize` accept these images and output dtype."""
     return _supported(as_pixels(pixels), (torch.uint8,)) and dtype in (torch.float32, torch.bfloat16)
 
 
@@ -121,14 +122,19 @@ def resized_crop_normalize(
     pixels: AnyPixels, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
-    """`crop_normalize` of one box of each image, rescaled bilinearly to crop x crop. CPU only.
+    """`crop_normalize` of one box of each image, rescaled bilinearly to crop x crop.
 
     Args:
         mean_C: one color, on 0..255.
-        boxes_N4: top, left, rows, columns, in pixels; fractions are allowed.
+        boxes_N4: top, left, rows, columns, in pixels, on the CPU or the device of the images; fractions are allowed.
     """
+    pixels = as_pixels(pixels)
+    if pixels.device.type == "cuda":
+        boxes = to_device(boxes_N4.float(), pixels.device)
+        return operators.resized_crop_normalize(
+            pixels.tensor(), mean_C, scale_C, boxes, mirrored_N, shift_NC, crop, bgr, dtype)
     return c_kernels.resized_crop_normalize(
-        as_pixels(pixels), mean_C, scale_C, boxes_N4, mirrored_N, shift_NC, crop, bgr=bgr, dtype=dtype)
+        pixels, mean_C, scale_C, boxes_N4, mirrored_N, shift_NC, crop, bgr=bgr, dtype=dtype)
 
 
 # --- The SGD update (§5) ----------------------------------------------------------------------------------------------
@@ -141,22 +147,27 @@ def supports_sgd(w: Tensor, v: Tensor, g: Tensor) -> bool:
 
 
 def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
-    lr_in_velocity: bool, nesterov: bool,
+    w: Sequence[Tensor], v: Sequence[Tensor], g: Sequence[Tensor], rates: Sequence[Tensor], decays: Sequence[float],
+    copies: Sequence[Tensor] = (), *, momentum: float, lr_in_velocity: bool, nesterov: bool,
 ) -> None:
-    """Update weights w and velocity v in place from gradient g, by §5's rule or PyTorch's, in one pass.
+    """Update all weights w and velocities v in place from gradients g, by §5's rule or PyTorch's, in one pass.
+
+    On CUDA one launch updates up to 64 tensors.
 
     Args:
-        learning_rate: float32 [], on the device, where a CUDA graph that is replayed finds that of its step.
+        rates: learning rate of each tensor: float32 [], on the device, where a CUDA graph that is replayed finds those
+            of its step.
+        decays: weight decay of each tensor.
+        copies: bfloat16, of the shapes and strides of w: they get the new weights. Default: there are none.
         lr_in_velocity: True: §5's v <- m v - eps (decay w + g); w <- w + v.
             False: PyTorch's v <- m v + decay w + g; w <- w - eps v.
         nesterov: PyTorch's Nesterov momentum; only with lr_in_velocity=False.
     """
-    if _is_plain(w):
-        c_kernels.sgd_update(w, v, g, learning_rate, momentum=momentum, weight_decay=weight_decay,
-                             lr_in_velocity=lr_in_velocity, nesterov=nesterov)
+    if all(map(_is_plain, w)):
+        c_kernels.sgd_update(w, v, g, rates, decays, copies, momentum=momentum, lr_in_velocity=lr_in_velocity,
+                             nesterov=nesterov)
     else:
-        operators.sgd_update(w, v, g, learning_rate, momentum, weight_decay, lr_in_velocity, nesterov)
+        operators.sgd_update(w, v, g, rates, decays, copies, momentum, lr_in_velocity, nesterov)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """The kernels as operators of torch (`torch.ops.alexnet`): on CUDA, in torch.compile, and for tensors without memory.
 
-Each operator has an implementation for a CPU (c_kernels.py) and for CUDA (triton_kernels.py, imported for the first
-tensor there), and one that only says shape, dtype and device of the result. Eager code on a CPU calls c_kernels.py.
+Each operator has an implementation for a CPU (c_kernels.py) and for CUDA (triton_*.py, imported for the first tensor
+there), and one that only says shape, dtype and device of the result. Eager code on a CPU calls c_kernels.py.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,8 +24,10 @@ for _schema in (
     f"norm_backward(Tensor maps, Tensor grad, {_NORM}) -> Tensor",
     "crop_normalize(Tensor pixels, Tensor mean, Tensor scale, Tensor top_left, Tensor? mirrored, Tensor? shift, "
     "Tensor? image, int crop, bool bgr, ScalarType dtype, bool mean_is_central) -> Tensor",
-    "sgd_update(Tensor(a!) w, Tensor(b!) v, Tensor g, Tensor learning_rate, float momentum, float weight_decay, "
-    "bool lr_in_velocity, bool nesterov) -> ()",
+    "resized_crop_normalize(Tensor pixels, Tensor mean, Tensor scale, Tensor boxes, Tensor? mirrored, Tensor? shift, "
+    "int crop, bool bgr, ScalarType dtype) -> Tensor",
+    "sgd_update(Tensor(a!)[] w, Tensor(b!)[] v, Tensor[] g, Tensor[] rates, float[] decays, Tensor(c!)[] copies, "
+    "float momentum, bool lr_in_velocity, bool nesterov) -> ()",
     "dropout(Tensor x, Tensor counter, float p, int layer, int first_unit) -> Tensor",
 ):
     _LIBRARY.define(_schema)
@@ -31,16 +35,14 @@ for _schema in (
 norm_forward = torch.ops.alexnet.norm_forward.default
 norm_backward = torch.ops.alexnet.norm_backward.default
 crop_normalize = torch.ops.alexnet.crop_normalize.default
+resized_crop_normalize = torch.ops.alexnet.resized_crop_normalize.default
 sgd_update = torch.ops.alexnet.sgd_update.default
 dropout = torch.ops.alexnet.dropout.default
 
 
-def _module(device: str) -> Any:
-    if device == "CPU":
-        return c_kernels
-    from alexnet._runtime import triton_kernels
-
-    return triton_kernels
+def _module(device: str, triton: str = "triton_kernels") -> Any:
+    """The C kernels for a CPU, and this module of Triton kernels for CUDA."""
+    return c_kernels if device == "CPU" else importlib.import_module(f"alexnet._runtime.{triton}")
 
 
 def _implement(device: str) -> None:
@@ -58,16 +60,23 @@ def _implement(device: str) -> None:
         pixels: Tensor, mean: Tensor, scale: Tensor, top_left: Tensor, mirrored: Tensor | None, shift: Tensor | None,
         image: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype, mean_is_central: bool,
     ) -> Tensor:
-        return _module(device).crop_normalize(
+        return _module(device, "triton_crops").crop_normalize(
             TensorPixels(pixels), mean, scale, top_left, mirrored, shift, crop, bgr=bgr, dtype=dtype, image_V=image,
             mean_is_central=mean_is_central)
 
+    def resized_crop(
+        pixels: Tensor, mean: Tensor, scale: Tensor, boxes: Tensor, mirrored: Tensor | None, shift: Tensor | None,
+        crop: int, bgr: bool, dtype: torch.dtype,
+    ) -> Tensor:
+        return _module(device, "triton_crops").resized_crop_normalize(
+            TensorPixels(pixels), mean, scale, boxes, mirrored, shift, crop, bgr=bgr, dtype=dtype)
+
     def update(
-        w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, momentum: float, weight_decay: float,
-        lr_in_velocity: bool, nesterov: bool,
+        w: Sequence[Tensor], v: Sequence[Tensor], g: Sequence[Tensor], rates: Sequence[Tensor],
+        decays: Sequence[float], copies: Sequence[Tensor], momentum: float, lr_in_velocity: bool, nesterov: bool,
     ) -> None:
-        _module(device).sgd_update(w, v, g, learning_rate, momentum=momentum, weight_decay=weight_decay,
-                                   lr_in_velocity=lr_in_velocity, nesterov=nesterov)
+        _module(device, "triton_update").sgd_update(w, v, g, rates, decays, copies, momentum=momentum,
+                                                    lr_in_velocity=lr_in_velocity, nesterov=nesterov)
 
     def drop(x: Tensor, counter: Tensor, p: float, layer: int, first_unit: int) -> Tensor:
         if device == "CPU":
@@ -76,7 +85,7 @@ def _implement(device: str) -> None:
         return _module(device).dropout(x, counter, Draw(p, 0, 0, layer), first_unit)
 
     for name, function in (("norm_forward", forward), ("norm_backward", backward), ("crop_normalize", crop),
-                           ("sgd_update", update), ("dropout", drop)):
+                           ("resized_crop_normalize", resized_crop), ("sgd_update", update), ("dropout", drop)):
         _LIBRARY.impl(name, function, device)
 
 
@@ -107,9 +116,23 @@ def _(
     return pixels.new_empty((len(top_left), crop, crop, 3), dtype=dtype).permute(0, 3, 1, 2)
 
 
+@torch.library.register_fake("alexnet::resized_crop_normalize", lib=_LIBRARY)
+def _(
+    pixels: Tensor, mean: Tensor, scale: Tensor, boxes: Tensor, mirrored: Tensor | None, shift: Tensor | None,
+    crop: int, bgr: bool, dtype: torch.dtype,
+) -> Tensor:
+    for given in (mean, scale, boxes, mirrored, shift):
+        torch._check(given is None or given.device == pixels.device, lambda: "tensors on different devices")
+    return pixels.new_empty((len(boxes), crop, crop, 3), dtype=dtype).permute(0, 3, 1, 2)
+
+
 @torch.library.register_fake("alexnet::sgd_update", lib=_LIBRARY)
-def _(w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *numbers: object) -> None:
-    torch._check(w.device == v.device == g.device == learning_rate.device, lambda: "tensors on different devices")
+def _(
+    w: Sequence[Tensor], v: Sequence[Tensor], g: Sequence[Tensor], rates: Sequence[Tensor], decays: Sequence[float],
+    copies: Sequence[Tensor], *numbers: object,
+) -> None:
+    devices = {tensor.device for tensors in (w, v, g, rates, copies) for tensor in tensors}
+    torch._check(len(devices) <= 1, lambda: "tensors on different devices")
 
 
 @torch.library.register_fake("alexnet::dropout", lib=_LIBRARY)

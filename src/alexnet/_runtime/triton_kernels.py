@@ -1,4 +1,4 @@
-"""The kernels of kernels.py in Triton, for CUDA. kernels.py imports this file for the first CUDA tensor.
+"""Response normalization and dropout in Triton, for CUDA. operators.py imports this file for the first CUDA tensor.
 
 Triton launches on the current device, whatever device its arguments are on, so every launch is inside `_device_of`.
 With TRITON_INTERPRET=1 in the environment Triton interprets these functions on a CPU. The tests compare them with the
@@ -16,7 +16,6 @@ import triton.language as tl
 from torch import Tensor
 
 from alexnet._runtime.philox import Draw
-from alexnet._runtime.pixels import TensorPixels
 
 
 def _device_of(tensor: Tensor) -> torch.cuda.device_of:
@@ -116,85 +115,6 @@ def _over_rows(
     with _device_of(x):
         kernel[(triton.cdiv(rows, rows_per_program),)](
             *tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=rows_per_program, BLOCK=block)
-
-
-# --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mean_side, CROP: tl.constexpr,
-           BGR: tl.constexpr, CENTRAL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program computes BLOCK elements of one view, in memory order: channels of a pixel side by side."""
-    view = tl.program_id(0).to(tl.int64)
-    number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = number < CROP * CROP * 3
-    channel, column, row = number % 3, number // 3 % CROP, number // (3 * CROP)
-    channel = 2 - channel if BGR else channel
-    top, left = tl.load(top_left + 2 * view), tl.load(top_left + 2 * view + 1)
-    column = tl.where(tl.load(mirrored + view) != 0, CROP - 1 - column, column)
-    place = (top + row) * side + left + column
-    value = tl.load(pixels + tl.load(image + view) * side * side * 3 + place * 3 + channel, mask=inside, other=0)
-    place = number // 3 if CENTRAL else tl.where(mean_side == 1, 0, place)
-    value = value.to(tl.float32) - tl.load(mean + place * 3 + channel, mask=inside, other=0.0)
-    value += tl.load(shift + 3 * view + channel, mask=inside, other=0.0)
-    value /= tl.load(scale + channel, mask=inside, other=1.0)
-    tl.store(out + view * CROP * CROP * 3 + number, value.to(out.dtype.element_ty), mask=inside)
-
-
-def crop_normalize(
-    pixels: TensorPixels, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
-    shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, image_V: Tensor | None = None,
-    mean_is_central: bool = False,
-) -> Tensor:
-    """`kernels.crop_normalize` on CUDA."""
-    pixels_NHWC = pixels.tensor().contiguous()
-    count, side, device = len(top_left_V2), pixels.side, pixels.device
-    mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
-    shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC
-    image = torch.arange(count, device=device) if image_V is None else image_V
-    out = torch.empty((count, crop, crop, 3), dtype=dtype, device=device)
-    block = 1024
-    if count:
-        with _device_of(out):
-            _views[(count, triton.cdiv(crop * crop * 3, block))](
-                pixels_NHWC, mean_HWC.float().contiguous(), scale_C.float(),
-                top_left_V2.long().contiguous(), mirrored.to(torch.uint8), shift.float().contiguous(), image.long(),
-                out, side, mean_HWC.shape[0], CROP=crop, BGR=bgr, CENTRAL=mean_is_central, BLOCK=block)
-    return out.permute(0, 3, 1, 2)
-
-
-# --- The SGD update (§5) ----------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _update(w, v, g, learning_rate, count, momentum, decay, IN_VELOCITY: tl.constexpr, NESTEROV: tl.constexpr,
-            BLOCK: tl.constexpr):
-    rate = tl.load(learning_rate)
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    weight, velocity = tl.load(w + at, mask=inside), tl.load(v + at, mask=inside)
-    gradient = tl.load(g + at, mask=inside).to(tl.float32)
-    if IN_VELOCITY:
-        velocity = momentum * velocity - decay * rate * weight - rate * gradient
-        weight += velocity
-    else:
-        gradient += decay * weight
-        velocity = momentum * velocity + gradient
-        weight -= rate * (gradient + momentum * velocity) if NESTEROV else rate * velocity
-    tl.store(v + at, velocity, mask=inside)
-    tl.store(w + at, weight, mask=inside)
-
-
-def sgd_update(
-    w: Tensor, v: Tensor, g: Tensor, learning_rate: Tensor, *, momentum: float, weight_decay: float,
-    lr_in_velocity: bool, nesterov: bool,
-) -> None:
-    """`kernels.sgd_update` on CUDA."""
-    block = 1024
-    with _device_of(w):
-        _update[(triton.cdiv(w.numel(), block),)](
-            w, v, g, learning_rate, w.numel(), momentum, weight_decay, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
-            BLOCK=block)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ class Preprocess(nn.Module):
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
         pixels = as_pixels(pixels)
         side, device = pixels.side, pixels.device
-        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
+        if len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
             return kernels.resized_crop_normalize(
                 pixels, self.mean_HWC.flatten(), self.scale_C * divisor, boxes_N4, mirrored_N, shift_NC, crop,
                 bgr=self.spec.channels == "BGR", dtype=dtype)

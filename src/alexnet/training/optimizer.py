@@ -111,20 +111,23 @@ class SGD:
         recipe = self.recipe
         if recipe.clip_norm:
             self._clip_gradients()
+        fused: list[tuple[Tensor, Tensor, Tensor, Tensor, float]] = []  # by a kernel: w, v, g, rate, decay
         for group, eps, (rate, trusted_rate) in zip(self._groups, self._rates_G, self._rate_tensors, strict=True):
             if eps == 0:
                 continue
             w, v, g = group.weights, group.velocity, [p.grad for p in group.weights if p.grad is not None]
             rates = self._lars_rates(group, g, rate, trusted_rate) if group.lars else [rate] * len(w)
             if all(map(kernels.supports_sgd, w, v, g)):
-                for tensors in zip(w, v, g, rates, strict=True):
-                    kernels.sgd_update(*tensors, momentum=recipe.momentum, weight_decay=group.decay,
-                                       lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
+                fused += zip(w, v, g, rates, [group.decay] * len(w), strict=True)
             elif group.lars:
                 for w_, v_, g_, tensor_rate in zip(w, v, g, torch.stack(rates).tolist(), strict=True):
                     self._update([w_], [v_], [g_], tensor_rate, group.decay)
             else:
                 self._update(w, v, g, eps, group.decay)
+        if fused:
+            w, v, g, rates, decays = map(list, zip(*fused, strict=True))
+            kernels.sgd_update(w, v, g, rates, decays, momentum=recipe.momentum, lr_in_velocity=recipe.lr_in_velocity,
+                               nesterov=recipe.nesterov)
 
     def _clip_gradients(self) -> None:
         """Shorten the gradient of all parameters together to `Recipe.clip_norm`, if it is longer."""
