@@ -38,9 +38,11 @@ def test_the_parameters_without_fully_connected_layers_are_those_of_the_networks
     averaged = replace(ARCHS["paper"], average_pool=1)
     full, some, few = map(explain, (ARCHS["paper"], averaged, replace(averaged, dense=())))
     text, picture = page("learn/afterwards.md"), (DOCS / "images" / "averaged.svg").read_text()
-    assert (f"has {some.parameters / 1e6:.1f} million parameters, and without hidden fully connected layers, as in "
-            f"GoogLeNet and ResNet, {few.parameters / 1e6:.1f} million. The multiply-adds fall from "
-            f"{full.multiply_adds / 1e6:.0f} to {few.multiply_adds / 1e6:.0f} million") in text
+    assert (f"has {some.parameters / 1e6:.1f} million parameters instead of {full.parameters / 1e6:.1f} million; "
+            "without hidden fully connected layers as well, as in GoogLeNet and ResNet, it has "
+            f"{few.parameters / 1e6:.1f} million. The multiply-adds fall only from "
+            f"{full.multiply_adds / 1e6:.0f} million to {some.multiply_adds / 1e6:.0f} and "
+            f"{few.multiply_adds / 1e6:.0f} million") in text
     for network in (full, some, few):
         assert f": {network.parameters / 1e6:.1f} million parameters" in picture
 

@@ -1,4 +1,4 @@
-"""The small networks that claims are tested with: the paper's layers at a third of its widths, and Figure 1's kind."""
+"""The small networks that claims are tested with: a small form of the paper's, and one of Figure 1's kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ PAPER_SMALL = Arch(
     dense=(Dense(256, init_bias=0.0), Dense(256, init_bias=0.0)), classes=10, towers=2, lrn=LRN(within_tower=True),
     pool_rounding="ceil", initialization="kaiming",
     input=InputSpec(side=32, crop=28, mean="channel", scale=(58.0, 58.0, 58.0)))
-"""The paper's layers, towers, normalization, pooling and dropout at a third of its widths, for images of 32 pixels."""
+"""The paper's layers, towers, normalization, pooling and dropout for images of 32 pixels: conv1 has a third of the
+paper's maps and a kernel of 5 for 11, conv2 to conv5 a quarter of its maps, the hidden layers a sixteenth of its units.
+"""
+
+
+def describe_widths(arch: Arch) -> str:
+    """Maps of the convolutions and units of the hidden layers: "convolutions of 32 and 64 maps and hidden ..."."""
+    *first, last = (str(conv.width) for conv in arch.conv)
+    units = " and ".join(dict.fromkeys(str(dense.width) for dense in arch.dense))
+    return f"convolutions of {', '.join(first)} and {last} maps and hidden layers of {units} units"
 
 
 def common_setup(

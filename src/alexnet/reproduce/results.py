@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from alexnet.errors import UserError, require
+from alexnet.reproduce.claim_networks import PAPER_SMALL, describe_widths
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.outcome import ComparisonJson, MeasuredJson, OutcomeJson, VariantJson
 from alexnet.reproduce.verdicts import expectation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # import torch, which showing results does without
     from alexnet.reproduce.measures import Design
 
 _NETWORKS = {
-    "paper-small": "the paper's five convolutions and three fully connected layers at a third of their widths",
+    "paper-small": f"a small form of the paper's network, with {describe_widths(PAPER_SMALL)}",
     "cifar": "a network of four layers like Figure 1's, of our making, without regularization",
 }
 

@@ -209,7 +209,6 @@ class Runs:
         at_chance = point["train_error"] > 0.95 * _chance(job) and epoch >= GIVE_UP_SHARE * job.recipe.epochs
         return point["train_error"] <= job.target or at_chance
 
-
     def _read(self, job: Job) -> FinishedRun:
         run = FinishedRun.read(self.folder / self.name(job), _chance(job))
         return run if run.precision else replace(run, precision=self.precision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 _MOST_CLIENTS = 1_000
-"""That are remembered before those whose time is over are forgotten."""
+"""When more clients are remembered, those whose wait is over are forgotten."""
 
 
 class RejectionPace:

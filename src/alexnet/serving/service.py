@@ -67,9 +67,9 @@ class Service:
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
-        on_gpu = any(served.model.preprocess.mean_HWC.device.type != "cpu" for served in self.initial)
+        self.on_gpu = any(served.model.preprocess.mean_HWC.device.type != "cpu" for served in self.initial)
         self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe,
-                                      max_batch=GPU_BATCH if on_gpu else CPU_BATCH)
+                                      max_batch=GPU_BATCH if self.on_gpu else CPU_BATCH)
         self.reloader = Reloader(self.models, self.metrics.count_reload, self.say)
 
     @property
@@ -124,7 +124,7 @@ class Service:
             decoded = await self.decoder.decode("", [upload], served.side)
             await self.batcher.warm_up(served, [pixels for pixels in decoded if isinstance(pixels, np.ndarray)], 10)
             await self.batcher.run_exclusive("", served.name, partial(served.explain, pixels_HWC))
-        if self.batcher.max_batch == CPU_BATCH:
+        if not self.on_gpu:
             await self.batcher.measure_batches(served, pixels_HWC)
 
     async def _trim_memory(self) -> None:
