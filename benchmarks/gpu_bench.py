@@ -23,6 +23,7 @@ from alexnet.data.dataset import Dataset
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import pack
 from alexnet.models.alexnet import AlexNet
+from alexnet.training.bf16_weights import bf16_weights
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import single_process
@@ -81,11 +82,15 @@ class Bench:
             self.wait()
         return done / (time.perf_counter() - began)
 
-    def step(self, layout: Arch, *, graph: bool = False) -> Callable[..., Any]:
-        """The trainer's step on a fresh network, from views and labels on the device; with `graph`, as a CUDA graph."""
+    def step(self, layout: Arch, *, graph: bool = False, copies: bool = True) -> Callable[..., Any]:
+        """The trainer's step on a fresh network, from views and labels on the device.
+
+        graph: as a CUDA graph. copies: with weights in bf16 that the update writes, and not autocast's casts.
+        """
         strategy, numbers = parallelize(AlexNet(layout), "data", single_process(self.device), self.device), count()
         strategy.module.train()
-        optimizer = SGD(strategy.network, default_recipe(layout))
+        optimizer = SGD(strategy.network, default_recipe(layout),
+                        bf16_weights=bf16_weights(strategy.network, self.precision) if copies else None)
         recorded = StepGraph(strategy.module, optimizer, self.precision, strategy.batch, None, recorder_on(self.device))
 
         def take(views: torch.Tensor, labels: torch.Tensor) -> object:

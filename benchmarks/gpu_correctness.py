@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from gpu_bench import Bench
 
+from alexnet._runtime import kernels
 from alexnet._runtime.philox import Draw, keep_mask
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import default_recipe, recipe
@@ -37,7 +38,9 @@ def correctness(bench: Bench) -> None:
     wrong = int(((dropped(ones, rows, draw, 0) != 0) != keep).sum())
     bench.row("dropout: units that NumPy keeps and the kernel drops, or vice versa", error=float(wrong), bound=0.0,
               holds=wrong == 0)
-    _views_error(bench)
+    _views_error(bench, "paper", "training views", 1e-5)
+    _views_error(bench, "torchvision", "random resized crops", 1e-4)  # positions differ by their last digits
+    _update_error(bench)
     _counts_error(bench)
     for name in ("paper", "torchvision"):
         _network_error(bench, name, torch.float32, 1e-4, 1e-4)
@@ -68,8 +71,8 @@ def _norm_error(bench: Bench, shape: tuple[int, ...], dtype: torch.dtype) -> Non
     _report(bench, f"its gradient {shape} {dtype}", maps.grad, exact.grad, bound)
 
 
-def _views_error(bench: Bench) -> None:
-    layout = bench.network("paper")
+def _views_error(bench: Bench, network: str, name: str, bound: float) -> None:
+    layout = bench.network(network)
     side, train, indices = layout.input.side, default_recipe(layout), np.arange(4 if bench.dry else 512)
     pixels = torch.randint(0, 256, (len(indices), side, side, 3), dtype=torch.uint8)
     preprocess = Preprocess.from_data(layout.input, np.full((side, side, 3), 120, np.float32))
@@ -77,7 +80,23 @@ def _views_error(bench: Bench) -> None:
     expected = preprocess.training_views(pixels, indices, train, 3, 1, lighting)
     result = preprocess.to(bench.device).training_views(
         pixels.to(bench.device), indices, train, 3, 1, lighting.to(bench.device))
-    _report(bench, "training views against those of the CPU", result.cpu(), expected, 1e-5)
+    _report(bench, f"{name} against those of the CPU", result.cpu(), expected, bound)
+
+
+def _update_error(bench: Bench) -> None:
+    """An update of all weights of `paper` against float64, and the copies in bf16 against the weights."""
+    network = AlexNet(bench.network("paper")).to(bench.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    w = [parameter.detach() for parameter in network.parameters()]
+    v, g = ([torch.randn_like(weight) for weight in w] for _ in range(2))
+    rates, copies = torch.linspace(0.01, 0.1, len(w), device=bench.device), [weight.bfloat16() for weight in w]
+    velocity = [0.9 * b.double() - rate.double() * (0.01 * a.double() + c.double())
+                for a, b, c, rate in zip(w, v, g, rates, strict=True)]
+    exact = torch.cat([(a.double() + new).flatten() for a, new in zip(w, velocity, strict=True)])
+    kernels.sgd_update(w, v, g, list(rates), [0.01] * len(w), copies, momentum=0.9, lr_in_velocity=True, nesterov=False)
+    _report(bench, "update of all weights", torch.cat([weight.flatten() for weight in w]), exact, 1e-6)
+    wrong = sum(int((copy != weight.bfloat16()).sum()) for copy, weight in zip(copies, w, strict=True))
+    bench.row("weights in bf16 that are not the updated weights, rounded", error=float(wrong), bound=0.0,
+              holds=wrong == 0)
 
 
 def _counts_error(bench: Bench) -> None:

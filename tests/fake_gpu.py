@@ -54,11 +54,13 @@ class Waits(TorchDispatchMode):
     """Raises at a copy between CPU and GPU that waits for the GPU: one that must, or one from memory not pinned.
 
     own: how often each operator of this package was called.
+    casts: how often a parameter was cast to another type, as by autocast.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.own: Counter[str] = Counter()
+        self.casts = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -66,6 +68,8 @@ class Waits(TorchDispatchMode):
         name = str(func)
         if name.startswith("alexnet."):
             self.own[name.split(".")[1]] += 1
+        if name == "aten._to_copy.default" and isinstance(args[0], torch.nn.Parameter):
+            self.casts += 1
         if name.startswith("aten.empty.") and kwargs.get("pin_memory"):
             result.is_in_pinned_memory = True
         if name in ("aten._to_copy.default", "aten.copy_.default"):
@@ -167,7 +171,7 @@ def take_step(spec: RunSpec, group: ProcessGroup) -> dict[str, Any]:
         return {"logits": [str(output.dtype) for output in logits], "device": str(logits[0].device),
                 "results": list(step.results._values.shape),
                 "crops": [waits.own["crop_normalize"], waits.own["resized_crop_normalize"]],
-                "updates": waits.own["sgd_update"]}
+                "updates": waits.own["sgd_update"], "casts": waits.casts}
 
 
 def packed_noise(folder: Path) -> PackedDataset:

@@ -53,4 +53,5 @@ def test_make_gpu_runs_the_triton_tests_and_the_training_runs(tmp_path):
         "test_updates_of_more_tensors_than_a_launch_takes", "test_an_update_of_a_tensor_at_an_odd_address",
         "test_an_update_of_nothing", "test_triton_drops_what_numpy_drops",
         "test_a_gpu_run_with_triton_kernels_equals_one_without", "test_a_gpu_learns_in_every_precision",
-        "test_a_step_waits_for_nothing_on_the_gpu", "test_cuda_graphs_train_what_launched_kernels_train_on_the_gpu"}
+        "test_a_step_waits_for_nothing_on_the_gpu", "test_cuda_graphs_train_what_launched_kernels_train_on_the_gpu",
+        "test_the_gpu_computes_with_the_rounded_weights"}

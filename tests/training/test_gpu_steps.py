@@ -52,3 +52,17 @@ def test_cuda_graphs_train_what_launched_kernels_train_on_the_gpu(packed, tiny, 
         after = torch.cat([parameter.detach().flatten() for parameter in trainer.optimizer.parameters])
         weights.append(after - before)
     assert (weights[1] - weights[0]).norm() < 1e-3 * weights[0].norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("name", ["paper", "lars"])
+def test_the_gpu_computes_with_the_rounded_weights(packed, tiny, tmp_path, name, graph):
+    """Two epochs in bf16, with averaged weights that are swapped in and out between them."""
+    train = replace(recipe(name), batch_size=7, epochs=2, ema_decay=0.9)
+    trainer = build(RunSpec(packed, tiny, train, tmp_path, device="cuda", precision="bf16", cuda_graph=graph))
+    trainer.fit()
+    copies = trainer.optimizer._bf16_weights
+    assert copies is not None
+    weights = trainer.optimizer.parameters
+    assert all(torch.equal(weight.bfloat16(), copy) for weight, copy in zip(weights, copies.of(weights), strict=True))

@@ -23,6 +23,7 @@ from alexnet._runtime import kernels, native
 from alexnet.architecture.presets import recipe
 from alexnet.errors import UserError
 from alexnet.training import step_graph
+from alexnet.training.bf16_weights import Bf16Weights
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.spec import RunSpec
@@ -71,8 +72,10 @@ def run(packed, arch, folder, train="paper", *, graph, epochs=1, recordings=Fals
     trainer = build(RunSpec(packed, arch, replace(recipe(train), batch_size=7, epochs=epochs, **options), folder,
                             cuda_graph=graph, precision="bf16", save_minutes=1e9, resume=True))
     if recordings:
-        trainer.graph.recorder = Recordings(
-            lambda: [*trainer.network.state_dict().values(), *trainer.optimizer.velocity.values()])
+        copies = trainer.optimizer._bf16_weights
+        trainer.graph.recorder = Recordings(lambda: [
+            *trainer.network.state_dict().values(), *trainer.optimizer.velocity.values(),
+            *(copies.of(trainer.network.parameters()) if copies else [])])
     trainer.fit()
     return trainer
 
@@ -112,6 +115,18 @@ def test_replayed_steps_are_those_of_a_run_without_recordings(
     monkeypatch.setattr(kernels, "_is_plain", lambda tensor: False)  # through the operators, which can be recorded
     replayed = run(packed, tiny, tmp_path / "graph", train, graph=True, recordings=True, **options)
     # Of 18 steps an epoch, 3 of each of the two sizes run as they are, and one measures the units.
+    assert replayed.graph.recorder.replays >= 11
+    assert equal(plain, replayed)
+
+
+@needs_kernels
+def test_replayed_steps_write_the_weights_in_bf16_and_read_them(packed, tiny, tmp_path, monkeypatch):
+    """Averaged weights are swapped in between two replays, and out again."""
+    options = {"ema_decay": 0.9, "epochs": 2}
+    plain = run(packed, tiny, tmp_path / "plain", "modern", graph=False, **options)
+    monkeypatch.setattr(kernels, "_is_plain", lambda tensor: False)
+    monkeypatch.setattr("alexnet.training.build.bf16_weights", lambda network, precision: Bf16Weights(network))
+    replayed = run(packed, tiny, tmp_path / "graph", "modern", graph=True, recordings=True, **options)
     assert replayed.graph.recorder.replays >= 11
     assert equal(plain, replayed)
 

@@ -87,13 +87,13 @@ def test_both_labels_of_a_mixed_view_are_smoothed_and_weighted_by_their_class():
 
 def rates_of_a_run(packed, tiny, folder, recipe, monkeypatch):
     """What each step's update was given: (rate, conv1's rate), and the events of the run."""
-    given, events, set_rates = [], [], SGD.set_rates
+    given, events, begin_step = [], [], SGD.begin_step
 
     def record(self, rate, conv1_rate=None):
         given.append((rate, conv1_rate))
-        set_rates(self, rate, conv1_rate)
+        begin_step(self, rate, conv1_rate)
 
-    monkeypatch.setattr(SGD, "set_rates", record)
+    monkeypatch.setattr(SGD, "begin_step", record)
     build(RunSpec(packed, tiny, recipe, folder), on_event=events.append).fit()
     return given, events
 

@@ -23,6 +23,7 @@ from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
 from alexnet.training.advice import look_alikes_finding, start_findings, trained_validation_finding
+from alexnet.training.bf16_weights import bf16_weights
 from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.head import HeadTrainer
@@ -79,8 +80,8 @@ def build(
         seed=state.seed)
     _require_images_for_batch_norm(spec, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
-    optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
     precision = MixedPrecision(precision_name, device, processes.all_true)
+    optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares, bf16_weights(network, precision))
     average = WeightAverage(network, spec.recipe.ema_decay) if spec.recipe.ema_decay else None
     if saved and average:
         average.load(strategy.shards.take(saved.weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from alexnet._runtime import kernels
 from alexnet._runtime.devices import to_device
 from alexnet.architecture.recipe import Recipe
+from alexnet.training.bf16_weights import Bf16Weights
 from alexnet.training.schedule import bias_rate
 
 
@@ -43,13 +45,15 @@ class SGD:
         new_layers: layers that learn at `Recipe.new_layer_lr_factor` times the rate: fine-tuning has drawn them anew.
         sum_squares: sums of squares of whole tensors, from (names, sums of this process's parts), for a network that is
             split over processes. Default: each process holds whole tensors.
+        bf16_weights: copies of the network's parameters, which the update writes. Default: there are none.
     """
 
     def __init__(
         self, network: nn.Module, recipe: Recipe, new_layers: Collection[nn.Module] = (),
         sum_squares: Callable[[list[str], Tensor], Tensor] = lambda names, own_PT: own_PT,
+        bf16_weights: Bf16Weights | None = None,
     ) -> None:
-        self.recipe, self._sum_squares = recipe, sum_squares
+        self.recipe, self._sum_squares, self._bf16_weights = recipe, sum_squares, bf16_weights
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.parameters = list(named.values())
         self.velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
@@ -79,12 +83,14 @@ class SGD:
         self._rate_tensors = [tuple(row) for row in self._rates_G2]
 
     def step(self, rate: float, conv1_rate: float | None = None) -> None:
-        """`set_rates` and `update`."""
-        self.set_rates(rate, conv1_rate)
+        """`begin_step` and `update`."""
+        self.begin_step(rate, conv1_rate)
         self.update()
 
-    def set_rates(self, rate: float, conv1_rate: float | None = None) -> None:
+    def begin_step(self, rate: float, conv1_rate: float | None = None) -> None:
         """Set the learning rates of the next updates, on the device too, where a CUDA graph reads them.
+
+        Copies of weights in bf16 that are out of date are made again.
 
         Args:
             rate: of the weights. That of biases follows by `schedule.bias_rate`.
@@ -99,6 +105,12 @@ class SGD:
             numbers_G2 = torch.tensor([[eps, eps * self.recipe.lars_trust] for eps in rates],
                                       dtype=self._rates_G2.dtype)
             self._rates_G2.copy_(to_device(numbers_G2, self._rates_G2.device))
+        if self._bf16_weights:
+            self._bf16_weights.refresh()
+
+    def in_forward(self) -> AbstractContextManager[object]:
+        """The context of the forward pass, in which layers read the copies of weights in bf16, if there are any."""
+        return self._bf16_weights.in_forward() if self._bf16_weights else nullcontext()
 
     @property
     def frozen_groups(self) -> tuple[bool, ...]:
@@ -126,8 +138,9 @@ class SGD:
                 self._update(w, v, g, eps, group.decay)
         if fused:
             w, v, g, rates, decays = map(list, zip(*fused, strict=True))
-            kernels.sgd_update(w, v, g, rates, decays, momentum=recipe.momentum, lr_in_velocity=recipe.lr_in_velocity,
-                               nesterov=recipe.nesterov)
+            copies = self._bf16_weights.of(w) if self._bf16_weights else []
+            kernels.sgd_update(w, v, g, rates, decays, copies, momentum=recipe.momentum,
+                               lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
 
     def _clip_gradients(self) -> None:
         """Shorten the gradient of all parameters together to `Recipe.clip_norm`, if it is longer."""

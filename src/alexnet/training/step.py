@@ -16,8 +16,8 @@ def train_step(
     conv1_rate: float | None = None, batch_fraction: float = 1.0, update: bool = True,
     class_weights_K: Tensor | None = None, mixed: MixedLabels | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train on one batch, or on one micro-batch of it: `SGD.set_rates` and `compute_step`."""
-    optimizer.set_rates(rate, conv1_rate)
+    """Train on one batch, or on one micro-batch of it: `SGD.begin_step` and `compute_step`."""
+    optimizer.begin_step(rate, conv1_rate)
     return compute_step(network, optimizer, views_NCHW, labels_N, precision, batch_fraction, update, class_weights_K,
                         mixed)
 
@@ -42,7 +42,7 @@ def compute_step(
         The mean loss in nats and the number of wrong predictions, both still on the device. A prediction for a mixed
         view is wrong if it is not the label of larger weight.
     """
-    with precision.autocast():
+    with precision.autocast(), optimizer.in_forward():
         logits_NK = network(views_NCHW)
 
     def losses(of_N: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 A replay runs the recorded kernels with the arguments of the recording: the same memory, the same Python numbers. So all
 that changes from step to step is read from tensors that stay where they are. The inputs are copied into static ones,
-and with them the counter by which dropout draws; `SGD.set_rates` writes the learning rates to the device. The rest
+and with them the counter by which dropout draws; `SGD.begin_step` writes the learning rates to the device. The rest
 (network, batch size, momentum, weight decay, which rates are 0) is the same in all steps with one recording.
 """
 
@@ -110,7 +110,7 @@ class StepGraph:
     """Takes training steps of one process, each on a whole batch, by `compute_step` in recordings.
 
     The first steps of each kind run as they are, so that nothing is computed that the run would not compute. Autocast
-    begins and ends within a recording, and so does its cache of weights in bf16.
+    begins and ends within a recording, and so does its cache of casts.
     """
 
     module: nn.Module
@@ -128,7 +128,7 @@ class StepGraph:
         mixed: MixedLabels | None = None,
     ) -> Outputs:
         """Take a step. Arguments and results as for `train_step`; the results stay until the next step."""
-        self.optimizer.set_rates(rate, conv1_rate)
+        self.optimizer.begin_step(rate, conv1_rate)
         assert self.batch.counter is not None, "the strategy has not been told of this batch"
         inputs = {"views_NCHW": views_NCHW, "labels_N": labels_N, "counter": self.batch.counter}
         if mixed:
