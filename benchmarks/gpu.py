@@ -1,4 +1,4 @@
-"""Training speed on one GPU, in at most ten minutes: ceilings, correctness, steps, layers, loader, trainer, compiled.
+"""Training speed on one GPU, in at most ten minutes: ceilings, correctness, steps, layers, loader, trainer, and others.
 
     python benchmarks/gpu.py --out FOLDER [--only steps,layers] [--images 16000] [--workers 12]
 
@@ -29,6 +29,7 @@ import torch
 from conv1_blocks import BlockConv2d
 from gpu_bench import Bench, step_flops
 from gpu_correctness import correctness
+from gpu_norm_pool import fused
 
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.arithmetic import explain
@@ -39,8 +40,8 @@ from alexnet.data.loader import batches
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
 
-DEADLINES = {"ceilings": 40, "correctness": 90, "steps": 110, "layers": 50, "loader": 100, "trainer": 110,
-             "compiled": 90}
+DEADLINES = {"ceilings": 40, "correctness": 90, "steps": 110, "layers": 50, "fused": 30, "loader": 100,
+             "trainer": 110, "compiled": 70}
 """The phases in their order, and the seconds after which each is ended. Together they fit into ten minutes."""
 
 TOP = 25
@@ -221,7 +222,7 @@ def compiled(bench: Bench) -> None:
 # --- The phases in turn -----------------------------------------------------------------------------------------------
 
 PHASES: dict[str, Callable[[Bench], None]] = {
-    phase.__name__: phase for phase in (ceilings, correctness, steps, layers, loader, trainer, compiled)}
+    phase.__name__: phase for phase in (ceilings, correctness, steps, layers, fused, loader, trainer, compiled)}
 
 
 def run_phase(name: str, options: argparse.Namespace, deadline: float) -> dict[str, Any]:

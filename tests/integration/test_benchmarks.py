@@ -127,12 +127,14 @@ def test_gpu_benchmark_runs_every_phase_on_a_cpu(tmp_path):
     """In tiny shapes. Each row is in the file, whatever happens after it."""
     printed = ran("gpu.py", "--dry", "--out", tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    phases = ["ceilings", "correctness", "steps", "layers", "loader", "trainer", "compiled"]
+    phases = ["ceilings", "correctness", "steps", "layers", "fused", "loader", "trainer", "compiled"]
     assert [row["phase"] for row in rows if row["name"] == "phase"] == phases
     assert all(row["ended"] == "done" for row in rows if row["name"] == "phase"), printed
     assert all(row["holds"] is not False for row in rows if "holds" in row), printed
     names = {(row["phase"], row["name"]) for row in rows}
     assert names >= {("steps", "paper, eager"), ("steps", "torchvision, eager"), ("layers", "norm1"),
+                     ("fused", "after conv1, one pass each"), ("fused", "after conv5, one kernel"),
+                     ("correctness", "after conv2: gradient of the bias in torch.bfloat16"),
                      ("loader", "loader"), ("loader", "loader and views"), ("trainer", "paper, Trainer.fit"),
                      ("correctness", "a step in which nothing may wait for the device"),
                      ("compiled", "paper, compiled")}
