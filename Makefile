@@ -36,8 +36,8 @@ slow: $(STAMP)  ## the slow tests, one at a time, beside those that wait for two
 # index. A test whose package is missing fails, and is not skipped. Other files of tests need packages that these do not.
 gpu:  ## the tests that need a CUDA device: in .venv if it is there, else by PYTHON, which needs torch and Triton
 	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m pytest -m gpu --require-extras -p no:cacheprovider $(addprefix tests/,\
-	  runtime/test_triton_kernels.py runtime/test_dropout_draws.py runtime/test_kernels.py training/test_trainer.py \
-	  training/test_gpu_steps.py)
+	  runtime/test_triton_kernels.py runtime/test_triton_norm_pool.py runtime/test_dropout_draws.py \
+	  runtime/test_kernels.py training/test_trainer.py training/test_gpu_steps.py)
 
 bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLDER' measures on your images
 	$(PIP) -e '.[all,test,openvino]'

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gpu_bench import Bench
+from gpu_norm_pool import norm_pool_error, pooled_layers
 
 from alexnet._runtime import kernels
 from alexnet._runtime.philox import Draw, keep_mask
@@ -32,6 +33,10 @@ def correctness(bench: Bench) -> None:
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
             _norm_error(bench, shape, dtype)
+    for number in pooled_layers(bench.network("paper")):
+        for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+            for what, result, exact in norm_pool_error(bench, number, 2 if bench.dry else 128, dtype):
+                _report(bench, f"after conv{number}: {what} in {dtype}", result, exact, bound)
     draw, rows = Draw(0.5, 5 << 32 | 7, 11, 4), np.arange(4 if bench.dry else 512)
     ones = torch.ones(len(rows), 4096, device=bench.device)
     keep = torch.from_numpy(keep_mask(rows, range(4096), draw)).to(bench.device)

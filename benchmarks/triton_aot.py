@@ -4,8 +4,8 @@
 
 Triton compiles to PTX and its own ptxas to machine code, which its own cuobjdump reads; all are in Triton's wheel. The
 shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions,
-and the 32 maps with n = 9 of `cifar`. A kernel that spills registers into memory would be slow on a GPU, and one that
-does not compile would end the run.
+the 32 maps with n = 9 of `cifar`, and all that follows conv1, conv2 and conv5. A kernel that spills registers into
+memory would be slow on a GPU, and one that does not compile would end the run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from triton.compiler import ASTSource
 
 from alexnet._runtime import triton_crops, triton_update
 from alexnet._runtime import triton_kernels as kernels
+from alexnet._runtime import triton_norm_pool as norm_pool
 
 TARGET = GPUTarget("cuda", 90, 32)
 TENSORS = 16
@@ -46,6 +47,8 @@ class Compiled:
     kernel: str
     registers: int
     """Of a thread."""
+    instructions: int
+    """In the code, which a thread runs once: the kernels have no loops that are not unrolled."""
     spilled: int
     """Bytes of a thread's registers that are kept in memory, for want of registers."""
     shared: int
@@ -93,6 +96,24 @@ def cases() -> Iterator[tuple[str, Any, Types, dict[str, Any]]]:
                 "momentum": "fp32"},
                {"TENSORS": TENSORS, "ALIGNED": aligned, "IN_VELOCITY": in_velocity, "NESTEROV": nesterov,
                 "COPIES": copies, "BLOCK": triton_update.BLOCK})
+    for kind, group in (("fp32", 4), ("bf16", 8)):
+        for maps, n in ((96, 5), (256, 5), (256, 0)):
+            yield from _norm_pool_cases(kind, group, maps, n)
+
+
+def _norm_pool_cases(kind: str, group: int, maps: int, n: int) -> Iterator[tuple[str, Any, Types, dict[str, Any]]]:
+    """The kernels for what follows a convolution; n 0: no normalization."""
+    constants = {"MAPS": maps, "WIDTH": maps, "REACH": n // 2, "BETA": 0.75, "KERNEL": 3, "STRIDE": 2, "NORM": n > 0,
+                 "ROWS": norm_pool.ROWS, "GROUP": group}
+    given = {"x": f"*{kind}", "bias": "*fp32", "offsets": "*i8", "k": "fp32", "alpha": "fp32"}
+    sides = ("height", "width", "pooled_height", "pooled_width")
+    after = f"{maps} maps, {f'n {n}' if n else 'no normalization'}, {kind}"
+    yield (f"_norm_pool_forward, {after}", norm_pool._norm_pool_forward,
+           {**given, "y": f"*{kind}", **dict.fromkeys(("rows", *sides), "i32")}, {**constants, "EDGE": False})
+    yield (f"_norm_pool_backward, {after}", norm_pool._norm_pool_backward,
+           {**given, "dy": f"*{kind}", "dx": f"*{kind}", "bias_sums": "*fp32", "slope": "fp32",
+            **dict.fromkeys(("blocks", "block_rows", "block_columns", *sides), "i32")},
+           {**constants, "OVERLAP": 2, "SPAN": norm_pool.span_of(maps // group)})
 
 
 def compiled(name: str, function: Any, types: Types, constants: dict[str, Any]) -> Compiled:
@@ -115,7 +136,8 @@ def compiled(name: str, function: Any, types: Types, constants: dict[str, Any]) 
                        for option in ("--dump-resource-usage", "--dump-sass"))
     found = {key: int(number) for key, number in re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", usage)}
     accesses = Counter(f"{kind} {_bits(suffixes)}" for kind, suffixes in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", code))
-    return Compiled(name, found["REG"], found["STACK"] + found["LOCAL"], built.metadata.shared,
+    instructions = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP)\S", code, re.MULTILINE)
+    return Compiled(name, found["REG"], len(instructions), found["STACK"] + found["LOCAL"], built.metadata.shared,
                     dict(sorted(accesses.items())))
 
 
@@ -135,7 +157,7 @@ def main() -> None:
         row = compiled(*case)
         rows.append(asdict(row))
         widths = ", ".join(f"{width} x {count}" for width, count in row.accesses.items())
-        print(f"{row.kernel}: {row.registers} registers, {row.spilled} bytes spilled, "
+        print(f"{row.kernel}: {row.registers} registers, {row.spilled} bytes spilled, {row.instructions} instructions, "
               f"{row.shared} bytes shared; {widths}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

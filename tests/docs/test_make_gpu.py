@@ -52,6 +52,10 @@ def test_make_gpu_runs_the_triton_tests_and_the_training_runs(tmp_path):
         "test_normalization_and_its_gradient", "test_views", "test_resized_crops", "test_one_update_of_all_tensors",
         "test_updates_of_more_tensors_than_a_launch_takes", "test_an_update_of_a_tensor_at_an_odd_address",
         "test_an_update_of_nothing", "test_triton_drops_what_numpy_drops",
+        "test_all_that_follows_a_convolution_and_its_gradients", "test_after_a_convolution_of_the_images",
+        "test_of_equal_maxima_the_first_one_gets_the_gradient", "test_no_images_are_no_work",
+        "test_nan_and_infinity_go_where_torch_lets_them_go",
+        "test_a_network_trains_the_same_with_and_without_one_kernel",
         "test_a_gpu_run_with_triton_kernels_equals_one_without", "test_a_gpu_learns_in_every_precision",
         "test_a_step_waits_for_nothing_on_the_gpu", "test_cuda_graphs_train_what_launched_kernels_train_on_the_gpu",
         "test_the_gpu_computes_with_the_rounded_weights"}

@@ -127,7 +127,7 @@ def test_gpu_benchmark_runs_every_phase_on_a_cpu(tmp_path):
     """In tiny shapes. Each row is in the file, whatever happens after it."""
     printed = ran("gpu.py", "--dry", "--out", tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    phases = ["ceilings", "correctness", "steps", "layers", "kernels", "loader", "trainer", "compiled"]
+    phases = ["ceilings", "correctness", "steps", "layers", "kernels", "fused", "loader", "trainer", "compiled"]
     assert [row["phase"] for row in rows if row["name"] == "phase"] == phases
     assert all(row["ended"] == "done" for row in rows if row["name"] == "phase"), printed
     assert all(row["holds"] is not False for row in rows if "holds" in row), printed
@@ -136,8 +136,10 @@ def test_gpu_benchmark_runs_every_phase_on_a_cpu(tmp_path):
                      ("kernels", "update by a launch for each tensor, and autocast's casts, graphed"),
                      ("kernels", "update by one launch that writes the copies in bf16, graphed"),
                      ("kernels", "random resized crops"), ("kernels", "random resized crops in torch"),
-                     ("correctness", "update of all weights"), ("loader", "loader"), ("loader", "loader and views"),
-                     ("trainer", "paper, Trainer.fit"),
+                     ("correctness", "update of all weights"),
+                     ("fused", "after conv1, one pass each"), ("fused", "after conv5, one kernel"),
+                     ("correctness", "after conv2: gradient of the bias in torch.bfloat16"),
+                     ("loader", "loader"), ("loader", "loader and views"), ("trainer", "paper, Trainer.fit"),
                      ("correctness", "a step in which nothing may wait for the device"),
                      ("compiled", "paper, compiled")}
     kernels = next(row["kernels"] for row in rows if row["name"] == "paper, eager, kernels")

@@ -125,3 +125,23 @@ def test_neither_in_training_of_a_spec_that_names_the_gpu(precision):
     """Of bf16 and fp16, validation is in float32."""
     MixedPrecision(precision, SECOND)
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_the_layers_after_a_convolution_are_launched_on_the_gpu_of_their_tensors_too(monkeypatch, current):
+    pytest.importorskip("triton")
+    module, devices = importlib.import_module("alexnet._runtime.triton_norm_pool"), []
+
+    class Kernel:
+        def __getitem__(self, grid: object) -> object:
+            return lambda *arguments, **options: devices.append(current[-1])
+
+    for name in ("_norm_pool_forward", "_norm_pool_backward"):
+        monkeypatch.setattr(module, name, Kernel())
+    norm = {"k": 2.0, "alpha": 1e-4, "beta": 0.75, "n": 5, "towers": 2}
+    with FakeTensorMode():
+        maps = torch.empty(2, 16, 7, 7, device=SECOND, memory_format=torch.channels_last)
+        bias = torch.empty(16, device=SECOND)
+        pooled, offsets = module.norm_pool_forward(maps, bias, 3, 2, (3, 3), **norm)
+        module.norm_pool_backward(maps, bias, offsets, pooled, 3, 2, **norm)
+    assert devices == [1] * 2
+    assert current[-1] == 0

@@ -9,8 +9,12 @@ import torch
 from torch import nn
 
 from alexnet._runtime import kernels, native
-from alexnet.architecture.presets import recipe
+from alexnet._runtime.norm_pool import norm_pool
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.models import convolutions
+from alexnet.models.alexnet import AlexNet
 from alexnet.training import bf16_weights
 from alexnet.training.bf16_weights import Bf16Weights
 from alexnet.training.build import build
@@ -120,6 +124,28 @@ def test_layers_read_the_copies_and_gradients_are_of_the_parameters():
     zeros.float().sum().backward()
     assert [parameter.grad.dtype for parameter in network.parameters()] == [torch.float32] * 6
     assert network[3].bias.grad.tolist() == [2.0, 2.0]
+
+
+@needs_kernels
+def test_one_kernel_after_a_convolution_has_the_same_bias_with_copies_and_without(monkeypatch):
+    """It adds the bias, which a convolution would read in bf16, in float32."""
+    calls = []
+
+    def note(*arguments, **numbers):
+        calls.append(arguments[1].dtype)
+        return norm_pool(*arguments, **numbers)
+
+    monkeypatch.setattr(convolutions, "supports_norm_pool", lambda *maps: True)
+    monkeypatch.setattr(convolutions, "norm_pool", note)
+    layout = override(arch("paper"), ["input.side=72", "input.crop=67", "conv.width=16", "dense.width=16", "dropout=0"])
+    views, labels, networks = torch.randn(4, 3, 67, 67), torch.arange(4), [AlexNet(layout, seed=1) for _ in range(2)]
+    for network, weights in zip(networks, (None, Bf16Weights(networks[1])), strict=True):
+        optimizer = SGD(network.train(), Recipe("r"), bf16_weights=weights)
+        for _ in range(3):
+            train_step(network, optimizer, views, labels, 0.1, MixedPrecision("bf16", CPU))
+    assert calls == [torch.float32] * 18
+    for name, tensor in networks[0].state_dict().items():
+        assert torch.equal(tensor, networks[1].state_dict()[name]), name
 
 
 @pytest.mark.parametrize(("precision", "device", "available", "expected"), [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet._runtime.devices import compute_fp32_in_fp32
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
+from alexnet.models.alexnet import AlexNet
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
 
@@ -66,3 +70,22 @@ def test_the_gpu_computes_with_the_rounded_weights(packed, tiny, tmp_path, name,
     assert copies is not None
     weights = trainer.optimizer.parameters
     assert all(torch.equal(weight.bfloat16(), copy) for weight, copy in zip(weights, copies.of(weights), strict=True))
+
+
+@pytest.mark.gpu
+def test_a_network_trains_the_same_with_and_without_one_kernel():
+    """For all that follows a convolution: gradients in float32."""
+    compute_fp32_in_fp32()
+    layout = override(arch("paper"), ["input.side=72", "input.crop=67", "conv.width=32", "dense.width=32", "dropout=0"])
+    network = AlexNet(layout).to("cuda", memory_format=torch.channels_last)
+    alone = copy.deepcopy(network)
+    alone.features.__class__ = torch.nn.Sequential
+    views, gradients = torch.randn(16, 3, 67, 67, device="cuda"), []
+    for each in (network, alone):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            each(views).square().sum().backward()
+        fused = [event.count for event in profile.key_averages() if event.key == "alexnet::norm_pool"]
+        assert sum(fused) == (3 if each is network else 0)
+        gradients.append([parameter.grad for parameter in each.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours - theirs).norm() < 1e-3 * theirs.norm()

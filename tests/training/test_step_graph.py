@@ -165,7 +165,11 @@ def test_on_a_gpu_nothing_that_changes_by_step_is_an_argument(tmp_path):
     ran = subprocess.run([sys.executable, TESTS / "fake_gpu.py", compiled(tmp_path), tmp_path, "graph"],
                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr[-4000:]
+    fused = {"alexnet.norm_pool.default", "alexnet.norm_pool_backward.default"}
     for name, found in json.loads(ran.stdout).items():
+        own = set(found["own"])  # the layers after a convolution are one kernel, but for batch normalization
+        assert (own >= fused) == (name != "paper-bn"), name
+        assert not own & {"alexnet.norm_forward.default", "alexnet.norm_backward.default"}, name
         assert found["steps"] == 6, name
         assert found["warm_ups"] == 3, name
         assert found["operators"] > 50, name

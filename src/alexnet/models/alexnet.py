@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from alexnet.architecture.arithmetic import check_size, explain
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, did_you_mean, require
+from alexnet.models.convolutions import Convolutions
 from alexnet.models.initialization import initialize
 from alexnet.models.layers import ACTIVATIONS, CeilConv2d, MapNorm
 from alexnet.models.response_norm import ResponseNorm
@@ -49,9 +50,9 @@ class AlexNet(nn.Module):
 
         self._names = (*features, *average, *classifier)
         self._frozen: list[nn.Module] = []
-        self.features = _sequential(features, arch)
+        self.features = _sequential(Convolutions, features, arch)
         self.avgpool = next(iter(average.values()), nn.Identity())
-        self.classifier = _sequential(classifier, arch)
+        self.classifier = _sequential(nn.Sequential, classifier, arch)
         if seed is not None:
             initialize(self.weight_layers(), arch, seed)
 
@@ -179,10 +180,10 @@ def _fully_connected(arch: Arch, inputs: int) -> dict[str, nn.Module]:
     return layers
 
 
-def _sequential(layers: dict[str, nn.Module], arch: Arch) -> nn.Sequential:
+def _sequential(kind: type[nn.Sequential], layers: dict[str, nn.Module], arch: Arch) -> nn.Sequential:
     if arch.state_keys == "torchvision":  # which numbers its layers
-        return nn.Sequential(*layers.values())
-    sequence = nn.Sequential()
+        return kind(*layers.values())
+    sequence = kind()
     for name, layer in layers.items():
         sequence.add_module(name, layer)
     return sequence

@@ -17,11 +17,12 @@ class CeilConv2d(nn.Conv2d):
     The last position of the kernel may reach beyond the image; zeros are added on the right and at the bottom.
     """
 
-    def forward(self, maps_NCHW: Tensor) -> Tensor:
+    def _conv_forward(self, maps_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         kernel, stride, padding, dilation = (int(pair[0]) for pair in (
             self.kernel_size, self.stride, self.padding, self.dilation))
         bottom, right = (-(side + 2 * padding - dilation * (kernel - 1) - 1) % stride for side in maps_NCHW.shape[2:])
-        return super().forward(F.pad(maps_NCHW, (0, right, 0, bottom)) if bottom or right else maps_NCHW)
+        padded = F.pad(maps_NCHW, (0, right, 0, bottom)) if bottom or right else maps_NCHW
+        return super()._conv_forward(padded, weight, bias)
 
 
 class MapNorm(nn.Module):

@@ -55,7 +55,9 @@ class ResponseNorm(nn.Module):
         if torch.compiler.is_compiling():
             has_kernel = maps_NCHW.device.type in self._devices and kernels.accepts_norm(
                 maps_NCHW, self.towers, self.lrn.n)
-            return kernels.differentiable_norm(maps_NCHW, **_numbers(self)) if has_kernel else self.banded(maps_NCHW)
+            if not has_kernel:
+                return self.banded(maps_NCHW)
+            return kernels.differentiable_norm(maps_NCHW, **norm_numbers(self))
         return _Normalize.apply(maps_NCHW, self)
 
     def banded(self, maps_NCHW: Tensor) -> Tensor:
@@ -81,7 +83,7 @@ class _Normalize(torch.autograd.Function):
         ctx.save_for_backward(maps_NCHW)
         ctx.norm = norm
         if _has_kernel(maps_NCHW, norm):
-            return kernels.norm_forward(maps_NCHW, **_numbers(norm))
+            return kernels.norm_forward(maps_NCHW, **norm_numbers(norm))
         with in_full_precision(maps_NCHW) as wide:
             return wide.mul(_power(norm.sums(wide), norm.lrn.beta)).to(maps_NCHW.dtype)
 
@@ -90,7 +92,7 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, above_NCHW: Tensor) -> tuple[Tensor, None]:
         (maps_NCHW,), norm = ctx.saved_tensors, ctx.norm
         if _has_kernel(maps_NCHW, norm):
-            return kernels.norm_backward(maps_NCHW, above_NCHW, **_numbers(norm)), None
+            return kernels.norm_backward(maps_NCHW, above_NCHW, **norm_numbers(norm)), None
         with in_full_precision(maps_NCHW) as wide, in_full_precision(above_NCHW) as above:
             sums = norm.sums(wide)
             direct = above.to(wide.dtype) * _power(sums, norm.lrn.beta)
@@ -102,7 +104,9 @@ def _has_kernel(maps_NCHW: Tensor, norm: ResponseNorm) -> bool:
     return kernels.supports_norm(maps_NCHW, norm.towers, norm.lrn.n)
 
 
-class _Numbers(TypedDict):
+class NormNumbers(TypedDict):
+    """The constants of a normalization, as the kernels take them."""
+
     k: float
     alpha: float
     beta: float
@@ -110,7 +114,8 @@ class _Numbers(TypedDict):
     towers: int
 
 
-def _numbers(norm: ResponseNorm) -> _Numbers:
+def norm_numbers(norm: ResponseNorm) -> NormNumbers:
+    """The constants of this layer."""
     lrn = norm.lrn
     return {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
 
