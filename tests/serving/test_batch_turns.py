@@ -14,13 +14,13 @@ NETWORK = SimpleNamespace(name="network")
 
 
 def test_an_image_that_comes_during_a_batch_is_in_the_next_one():
-    """Ten views of an image are a batch of their own; client a has five of them."""
+    """Client a has ten views of each of two images."""
     batches, steps = [], threading.Semaphore(0)
 
     def forward(network, pixels_NHWC, views):
         assert steps.acquire(timeout=30)
-        batches.append([int(pixels_HWC[0, 0, 0]) for pixels_HWC in pixels_NHWC])
-        return [None] * len(pixels_NHWC)
+        batches.append((views, [int(pixels_HWC[0, 0, 0]) for pixels_HWC in pixels_NHWC]))
+        return views or [None] * len(pixels_NHWC)
 
     def images(*values):
         return [np.full((1, 1, 3), value, np.uint8) for value in values]
@@ -28,18 +28,20 @@ def test_an_image_that_comes_during_a_batch_is_in_the_next_one():
     async def run():
         batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_delay=0)
         async with batcher.running():
-            many = asyncio.create_task(batcher.submit("a", NETWORK, images(1, 2, 3, 4, 5), 10))
+            many = asyncio.create_task(batcher.submit("a", NETWORK, images(1, 2), 10))
             await asyncio.sleep(0.05)
             other = asyncio.create_task(batcher.submit("b", NETWORK, images(11), 1))
             await asyncio.sleep(0.05)
             steps.release(2)
             await other
-            assert batches == [[1], [11]]
-            steps.release(4)
-            await many
+            assert batches == [([*range(8)], [1] * 8), (None, [11])]
+            steps.release(2)
+            outputs = await many
+            assert outputs == [*range(10)] * 2, "those for the ten views of each image, in order"
 
     asyncio.run(run())
-    assert batches == [[1], [11], [2], [3], [4], [5]]
+    assert batches == [([*range(8)], [1] * 8), (None, [11]), ([8, 9, 0, 1, 2, 3, 4, 5], [1, 1, *[2] * 6]),
+                       ([*range(6, 10)], [2] * 4)]
 
 
 def test_pixels_and_inputs_of_a_network_are_not_in_one_batch():

@@ -256,19 +256,28 @@ def outputs_in_order(submissions, work=()):
     return batches[1:]
 
 
-def test_a_batch_takes_an_image_of_each_client_in_turn():
+def test_a_batch_has_an_equal_number_of_each_client():
     assert outputs_in_order([("a", range(1, 7), 1), ("b", [11], 1), ("c", [21, 22], 1)]) == [
-        [1, 11, 21, 2], [22, 3, 4, 5], [6]]
+        [1, 11, 21], [2, 22], [3, 4, 5, 6]]
 
 
-def test_a_batch_has_one_number_of_views_and_no_client_waits_for_another_number():
-    """Ten views of one image fill a batch of four views."""
-    assert outputs_in_order([("a", [1, 2, 3], 10), ("b", [11, 12], 1)]) == [[1], [11, 12], [2], [3]]
+def test_a_batch_of_four_has_images_of_the_clients_whose_turn_it_is():
+    assert outputs_in_order([(client, [first, first + 1], 1) for first, client in zip(
+        (10, 20, 30, 40, 50), "abcde", strict=True)]) == [[10, 20, 30, 40], [50, 11, 21, 31], [41, 51]]
+
+
+def test_no_client_waits_for_all_of_ten_views():
+    assert outputs_in_order([("a", [1], 10), ("b", [11, 12], 1)]) == [[1] * 4, [11, 12], [1] * 4, [1] * 2]
+
+
+def test_a_batch_takes_what_the_fewest_have_of_all():
+    """With ten views of three images, a client has thirty views, the other twenty."""
+    assert outputs_in_order([("a", [1], 10), ("b", [2], 10)]) == [[1, 2, 1, 2]] * 5
 
 
 def test_other_work_takes_its_turn_between_batches():
     assert outputs_in_order([("a", [1, 2], 1), ("b", [11], 1)], [("a", "explain"), ("b", "explain too")]) == [
-        [1, 11, 2], "explain too", "explain"]
+        [1, 11], [2], "explain too", "explain"]
 
 
 def test_an_image_whose_client_is_gone_is_not_computed():

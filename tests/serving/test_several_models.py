@@ -117,7 +117,7 @@ def test_a_batch_has_images_of_one_model_only_and_models_take_turns():
             await asyncio.gather(*tasks)
 
     asyncio.run(run())
-    assert batches[1:] == [("small", [1, 21, 2]), ("large", [11, 12])]
+    assert batches[1:] == [("small", [1, 21]), ("large", [11, 12]), ("small", [2])]
 
 
 def test_a_network_that_fails_makes_its_server_unready_and_no_other_model(trees, birds, png):

@@ -208,7 +208,7 @@ def test_the_server_uses_workers_for_large_images_and_large_json_alone(trained, 
         assert status == 200
         [image] = response["images"]
         pixels_HWC = decode_square(large, "x", 10**8, model.preprocess.spec.side)
-        expected = ServedModel(model).forward(pixels_HWC[None], 1)[0].logits_K
+        expected = ServedModel(model).forward(pixels_HWC[None], None)[0].logits_K
         assert image["logits"] == pytest.approx(expected.tolist(), abs=1e-4)
         assert len(workers_of(os.getpid())) == len(before) + 1
         assert capfd.readouterr().err == STARTS

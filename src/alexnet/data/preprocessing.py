@@ -82,14 +82,24 @@ class Preprocess(nn.Module):
     def ten_views(self, pixels: AnyPixels) -> Tensor:
         """Ten views: four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
         pixels = as_pixels(pixels)
-        device, count, last = pixels.device, len(pixels), pixels.side - self.spec.crop
-        five = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-        top_left_V2 = to_device(torch.tensor(five * 2), device)
-        mirrored_V = torch.arange(10, device=device) >= 5
-        views = self.crop_normalize(
-            pixels, top_left_V2.repeat(count, 1), mirrored_V.repeat(count),
-            image_V=torch.arange(count, device=device).repeat_interleave(10))
+        count = len(pixels)
+        views = self.numbered_views(pixels, torch.arange(10).repeat(count),
+                                    image_V=torch.arange(count, device=pixels.device).repeat_interleave(10))
         return views.unflatten(0, (count, 10))
+
+    def numbered_views(self, pixels: AnyPixels, number_V: Tensor, image_V: Tensor | None = None) -> Tensor:
+        """Views by their numbers in `ten_views`, 0 to 9: float [V, C, crop, crop].
+
+        Args:
+            number_V: int64, on the CPU.
+            image_V: the index in the batch of each view's image; default: one view of each image.
+        """
+        pixels = as_pixels(pixels)
+        last = pixels.side - self.spec.crop
+        five_52 = torch.tensor([(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)])
+        top_left_V2, mirrored_V = five_52[number_V % 5], number_V >= 5
+        return self.crop_normalize(pixels, to_device(top_left_V2, pixels.device), to_device(mirrored_V, pixels.device),
+                                   image_V=image_V)
 
     def training_views(
         self, pixels: AnyPixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,

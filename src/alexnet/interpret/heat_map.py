@@ -50,7 +50,8 @@ def heat_layer(heat_HW: Floats, side: int) -> NDArray[np.uint8]:
     """
     scaled = (heat_HW / (np.abs(heat_HW).max() or 1.0)).astype(np.float32)
     strength = np.asarray(Image.fromarray(scaled).resize((side, side), Image.Resampling.BILINEAR))
-    layer_HWC = heat_colors(np.rint(strength * STEPS) / STEPS)
+    colors = heat_colors(np.arange(-STEPS, STEPS + 1) / STEPS)
+    layer_HWC = colors[np.rint(strength * STEPS).astype(np.intp) + STEPS]
     strong = Image.fromarray(((strength > CONTOUR) * 255).astype(np.uint8))
     width = 2 * max(1, side // 300) + 1
     enclosed, inside, grown = (np.asarray(picture) > 0 for picture in (

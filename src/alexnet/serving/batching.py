@@ -3,8 +3,8 @@
 In a batch an image takes less time than alone, but every other client waits for the whole batch. So on a CPU the
 batcher measures each network when the server starts, and takes the smallest batch in which an image takes little longer
 than in the best one. On a GPU the times have not been measured; its batches are larger. When idle, the batcher waits up
-to `max_delay` for more requests; when busy, it batches everything that is queued, up to that size, taking an image of
-each client in turn.
+to `max_delay` for more requests; when busy, it batches everything that is queued, up to that size, an equal number of
+views for each client. Ten views of an image may be in several batches.
 
 All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
 hold. A network that is replaced needs no queue of its own: its images end in batches of their own.
@@ -48,17 +48,25 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class QueuedImage(Generic[Network, Output]):
-    """One image that waits for its batch: for the same network, with the same number of views."""
+    """One view of an image, which waits for its batch.
+
+    Attributes:
+        network: for which it waits.
+        array: the image.
+        view: its number among ten views; None: the center crop, or a network's input.
+        watch: measures the time of its batch.
+        result: the output for this view.
+    """
 
     network: Network
     array: ImageArray
-    views: int
+    view: int | None
     watch: Stopwatch
     result: asyncio.Future[Output]
 
     def shares_batch(self, other: QueuedImage[Network, Output]) -> bool:
         """Whether both can be in one batch."""
-        return (self.network is other.network and self.views == other.views
+        return (self.network is other.network and (self.view is None) == (other.view is None)
                 and self.array.dtype == other.array.dtype)
 
 
@@ -83,16 +91,16 @@ class DynamicBatcher(Generic[Network, Output]):
     """Batches for networks, which run in one thread.
 
     Attributes:
-        forward: network, N images as one array and the number of views (1 or 10) -> one output for each of N.
+        forward: network, N images as one array, and the number of each one's view among ten, or None for center crops
+            -> one output for each of N.
         admission: measures the time of the views and of the exclusive work.
         on_batch: called with the size of each batch.
-        max_batch: images in a batch of one view each, if `measure_batches` has not found a smaller number. Ten views
-            of an image are a batch of their own, for other clients wait for the batch that runs.
+        max_batch: views in a batch, if `measure_batches` has not found a smaller number.
         max_delay: seconds for which an idle batcher waits for more requests.
         failures: by the network's name: batches in a row that raised.
     """
 
-    def __init__(self, forward: Callable[[Network, ImageArray, int], Sequence[Output]],
+    def __init__(self, forward: Callable[[Network, ImageArray, Sequence[int] | None], Sequence[Output]],
                  admission: AdmissionControl, *, on_batch: Callable[[int], object] = lambda size: None,
                  max_batch: int = CPU_BATCH, max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
@@ -106,9 +114,14 @@ class DynamicBatcher(Generic[Network, Output]):
 
     async def submit(self, client: str, network: Network, images: Sequence[ImageArray], views: int = 1,
                      watch: Stopwatch | None = None) -> list[Output]:
-        """The output for each image, in order. `watch` measures the time of the batches with these images."""
+        """The output for each image, in order; with ten views, the outputs for those of each image.
+
+        `watch` measures the time of the batches with these images.
+        """
         loop, watch = asyncio.get_running_loop(), watch or Stopwatch()
-        queued = [QueuedImage[Network, Output](network, array, views, watch, loop.create_future()) for array in images]
+        numbers = [None] if views == 1 else range(views)
+        queued = [QueuedImage[Network, Output](network, array, number, watch, loop.create_future())
+                  for array in images for number in numbers]
         for image in queued:
             self._queue.add(client, image)
         self._is_queued.set()
@@ -118,12 +131,12 @@ class DynamicBatcher(Generic[Network, Output]):
             for image in queued:
                 self._discard(client, image)
 
-    async def warm_up(self, network: Network, images: Sequence[ImageArray], views: int) -> None:
+    async def warm_up(self, network: Network, images: Sequence[ImageArray], views: Sequence[int] | None) -> None:
         """Run a batch that `on_batch` does not count, to measure its time."""
         await self._in_thread(lambda: self._forward(network, images, views))
 
     def batch_size(self, name: str) -> int:
-        """The most images in a batch for a network, by its name."""
+        """The most views in a batch for a network, by its name."""
         return self._batch_sizes.get(name, self.max_batch)
 
     async def measure_batches(self, network: Network, image: ImageArray, rounds: int = 3) -> None:
@@ -132,7 +145,7 @@ class DynamicBatcher(Generic[Network, Output]):
 
         def seconds_per_image(size: int) -> float:
             began = time.perf_counter()
-            self.forward(network, np.stack([image] * size), 1)
+            self.forward(network, np.stack([image] * size), None)
             return (time.perf_counter() - began) / size
 
         def measured() -> list[float]:
@@ -235,24 +248,29 @@ class DynamicBatcher(Generic[Network, Output]):
         with contextlib.ExitStack() as watches:
             for watch in {image.watch for image in batch}:
                 watches.enter_context(watch.running())
-            return self._forward(batch[0].network, [image.array for image in batch], batch[0].views)
+            views = [image.view for image in batch if image.view is not None]
+            return self._forward(batch[0].network, [image.array for image in batch], views or None)
 
-    def _forward(self, network: Network, images: Sequence[ImageArray], views: int) -> Sequence[Output]:
-        with self.admission.views[network.name].timed(len(images) * views):
+    def _forward(self, network: Network, images: Sequence[ImageArray], views: Sequence[int] | None) -> Sequence[Output]:
+        with self.admission.views[network.name].timed(len(images)):
             return self.forward(network, np.stack(images), views)
 
     def _take_images(
         self, first: QueuedImage[Network, Output],
     ) -> tuple[list[QueuedImage[Network, Output]], set[str]]:
-        """Take a batch of images that can be in one batch with the first, from the clients in turn; and these."""
-        batch, clients = list[QueuedImage[Network, Output]](), set[str]()
-        while len(batch) < (self.batch_size(first.network.name) if first.views == 1 else 1):
-            for client, item in self._queue.heads():
-                if isinstance(item, QueuedImage) and item.shares_batch(first):
-                    self._queue.take(client)
-                    batch.append(item)
-                    clients.add(client)
-                    break
-            else:
-                break
-        return batch, clients
+        """Take a batch of views that can be in one batch with the first; and the clients whose images they are of.
+
+        Each client has the same number, that of the client with the fewest, so that a single image waits for few.
+        """
+        def ready() -> list[str]:
+            return [client for client, item in self._queue.heads()
+                    if isinstance(item, QueuedImage) and item.shares_batch(first)]
+
+        batch, most = list[QueuedImage[Network, Output]](), self.batch_size(first.network.name)
+        clients = ready()[:most]
+        while len(batch) < most and set(clients) <= set(ready()):
+            for client in clients[:most - len(batch)]:
+                item = self._queue.take(client)
+                assert isinstance(item, QueuedImage)
+                batch.append(item)
+        return batch, set(clients)

@@ -102,7 +102,7 @@ class Handlers:
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
                 if not images and isinstance(decoded[0], RequestError):
                     raise decoded[0]
-                outputs = iter(await service.batcher.submit(client, served, images, views, record.network))
+                outputs = iter(await service.outputs(client, served, images, views, record.network))
         self._count(record, decoded)
         return JsonResponse({"images": [
             {"image": upload.name or None, "error": error_detail(pixels)} if isinstance(pixels, RequestError)

@@ -58,7 +58,8 @@ class Metrics:
         self._shown: dict[str, ServedModel] = {}
         self.images = prometheus.Counter("alexnet_images", "Classified images.", registry=self.registry)
         self.batch_size = prometheus.Histogram(
-            "alexnet_batch_size", "Images per batch of the network.", buckets=BATCH_SIZES, registry=self.registry)
+            "alexnet_batch_size", "Views per batch of the network, one or ten of an image.", buckets=BATCH_SIZES,
+            registry=self.registry)
         self.pending = prometheus.Gauge("alexnet_pending_images", "Images admitted and not finished.",
                                         registry=self.registry, multiprocess_mode="livesum")
 

@@ -84,7 +84,7 @@ class OpenInferenceHandlers:
             count = wanted.count
             with service.admission.admit(client, served.name, count, count * wanted.views), record.processing.running():
                 images = await self._pixels(client, served, wanted, record)
-                outputs = await service.batcher.submit(client, served, images, wanted.views, record.network)
+                outputs = await service.outputs(client, served, images, wanted.views, record.network)
         record.images = count
         service.metrics.images.inc(count)
         response: dict[str, object] = {"model_name": served.name, "model_version": served.version}

@@ -85,7 +85,7 @@ def _load_again(old: ServedModel) -> ServedModel:
     """Load the checkpoint and rehearse: process one image as /predict and /explain do."""
     new = old.reloaded()
     pixels_HWC = np.zeros((new.side, new.side, 3), np.uint8)
-    [output] = new.forward(pixels_HWC[None], 1)
+    [output] = new.forward(pixels_HWC[None], None)
     require(bool(np.isfinite(output.probabilities_K).all()), "the checkpoint's output for one image is not finite",
             "use an earlier checkpoint")
     new.explain(pixels_HWC)

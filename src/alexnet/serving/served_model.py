@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.errors import require
-from alexnet.inference.evaluate import probabilities
 from alexnet.inference.predictor import Model
 from alexnet.models.checkpoint import weights_sha256
 from alexnet.models.checkpoint_json import ErrorsJson
@@ -22,16 +21,26 @@ DEFAULT_NAME = "alexnet"
 """Name of the model, where the server has one and the command line gives it no name."""
 
 
+VIEWS = 10
+"""Of an image whose prediction is averaged over views (§4.1)."""
+
+
 class Output(NamedTuple):
     """The network's output for one image.
 
     Attributes:
-        probabilities_K: float32, averaged over the views.
+        probabilities_K: float32, of one view or averaged over ten.
         logits_K: float32; None for ten views, whose average is taken after the softmax.
     """
 
     probabilities_K: NDArray[np.float32]
     logits_K: NDArray[np.float32] | None
+
+
+def average_views(outputs: Sequence[Output]) -> list[Output]:
+    """The output for each image from those for its ten views (§4.1), which follow each other."""
+    rows_NVK = np.stack([output.probabilities_K for output in outputs]).reshape(len(outputs) // VIEWS, VIEWS, -1)
+    return [Output(row_K, None) for row_K in rows_NVK.mean(1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,20 +96,21 @@ class ServedModel:
         references = self.reference_set.for_model(model) if self.reference_set else None
         return replace(self, model=model, validation=validation, reference_set=references)
 
-    def forward(self, images: NDArray[np.uint8 | np.float32], views: int) -> list[Output]:
-        """The outputs for images; runs in the network's thread.
+    def forward(self, images: NDArray[np.uint8 | np.float32], views: Sequence[int] | None) -> list[Output]:
+        """The output for one view of each image; runs in the network's thread.
 
         Args:
             images: uint8 [N, side, side, 3], pixels; or float32 [N, 3, crop, crop], which are not preprocessed.
-            views: 1 or 10; 1 for float32.
+            views: the number of each image's view in `Preprocess.ten_views`. None: center crops, or float32.
         """
         network, preprocess = self.model.inference_network, self.model.preprocess
         with torch.inference_mode():
             tensor = torch.from_numpy(images).to(preprocess.mean_HWC.device)
-            if views != 1:
-                rows_NK = probabilities([(network, preprocess)], tensor, views).cpu().numpy()
-                return [Output(row_K, None) for row_K in rows_NK]
-            logits_NK = network(preprocess(tensor) if tensor.dtype == torch.uint8 else tensor).float()
+            if views is not None:
+                tensor = preprocess.numbered_views(tensor, torch.tensor(views))
+            elif tensor.dtype == torch.uint8:
+                tensor = preprocess(tensor)
+            logits_NK = network(tensor).float()
             return [Output(*rows) for rows in zip(
                 logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
 

@@ -16,17 +16,17 @@ from alexnet._runtime.cpu_threads import usable_cores
 from alexnet._runtime.notes import say, unless_closed
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
-from alexnet.serving.batching import CPU_BATCH, GPU_BATCH, DynamicBatcher
+from alexnet.serving.batching import CPU_BATCH, GPU_BATCH, DynamicBatcher, ImageArray
 from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits
 from alexnet.serving.metrics import Metrics
 from alexnet.serving.multipart import Upload
 from alexnet.serving.reloading import Reloader
 from alexnet.serving.request_log import LogFormat
-from alexnet.serving.request_record import record_of
+from alexnet.serving.request_record import Stopwatch, record_of
 from alexnet.serving.responses import RequestError
 from alexnet.serving.samples import encode_png
-from alexnet.serving.served_model import ServedModel
+from alexnet.serving.served_model import Output, ServedModel, average_views
 from alexnet.serving.uploads import UploadReader
 
 TRIM_SECONDS = 5
@@ -100,6 +100,12 @@ class Service:
         failures = max(self.batcher.failures[name] for name in names or self.models)
         return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
 
+    async def outputs(self, client: str, served: ServedModel, images: Sequence[ImageArray], views: int,
+                      watch: Stopwatch) -> list[Output]:
+        """The output for each image, of its center crop or averaged over ten views. `watch` measures the batches."""
+        outputs = await self.batcher.submit(client, served, images, views, watch)
+        return outputs if views == 1 else average_views(outputs)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Process requests while the context lasts. The server starts after the warm-up."""
@@ -122,7 +128,8 @@ class Service:
         for _ in range(2):
             self.admission.reset_estimates(served.name)
             decoded = await self.decoder.decode("", [upload], served.side)
-            await self.batcher.warm_up(served, [pixels for pixels in decoded if isinstance(pixels, np.ndarray)], 10)
+            pixels = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)] * CPU_BATCH
+            await self.batcher.warm_up(served, pixels, None)
             await self.batcher.run_exclusive("", served.name, partial(served.explain, pixels_HWC))
         if not self.on_gpu:
             await self.batcher.measure_batches(served, pixels_HWC)
