@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,13 +52,22 @@ def heat_layer(heat_HW: Floats, side: int) -> NDArray[np.uint8]:
     strength = np.asarray(Image.fromarray(scaled).resize((side, side), Image.Resampling.BILINEAR))
     colors = heat_colors(np.arange(-STEPS, STEPS + 1) / STEPS)
     layer_HWC = colors[np.rint(strength * STEPS).astype(np.intp) + STEPS]
-    strong = Image.fromarray(((strength > CONTOUR) * 255).astype(np.uint8))
-    width = 2 * max(1, side // 300) + 1
-    enclosed, inside, grown = (np.asarray(picture) > 0 for picture in (
-        strong, strong.filter(ImageFilter.MinFilter(width)), strong.filter(ImageFilter.MaxFilter(width))))
-    layer_HWC[grown & ~enclosed] = (0, 0, 0, 255)
-    layer_HWC[enclosed & ~inside] = (255, 255, 255, 255)
+    enclosed, width = strength > CONTOUR, max(1, side // 300)
+    layer_HWC[_grown(enclosed, width) & ~enclosed] = (0, 0, 0, 255)
+    layer_HWC[enclosed & _grown(~enclosed, width)] = (255, 255, 255, 255)
     return layer_HWC
+
+
+def _grown(mask_HW: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """The mask with all that is at most so many pixels away from it, along each side."""
+    for axis in (0, 1):
+        lines = np.moveaxis(mask_HW, axis, 0)
+        grown = lines.copy()
+        for distance in range(1, pixels + 1):
+            grown[distance:] |= lines[:-distance]
+            grown[:-distance] |= lines[distance:]
+        mask_HW = np.moveaxis(grown, 0, axis)
+    return mask_HW
 
 
 def heat_over_photo(photo_HWC: NDArray[np.uint8], heat_HW: Floats, seen: float) -> NDArray[np.uint8]:
