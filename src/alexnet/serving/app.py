@@ -21,7 +21,6 @@ from alexnet.serving.fair_queue import client_of
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
 from alexnet.serving.middleware import ON_RESPONSE, AccessControlMiddleware, ResponseMiddleware
 from alexnet.serving.open_inference import OpenInferenceHandlers
-from alexnet.serving.rejection_pace import RejectionPace
 from alexnet.serving.request_log import request_logger
 from alexnet.serving.request_record import RequestRecord, record_of
 from alexnet.serving.service import Service
@@ -37,12 +36,10 @@ def create_app(service: Service) -> ASGIApp:
         async with service.running():
             yield {ON_RESPONSE: report}
 
-    pace = RejectionPace(service.limits.rejected_bytes_per_second, service.limits.rejection_seconds)
-
     def paced(respond: ErrorHandler) -> ErrorHandler:
         async def wait_and_respond(request: Request, error: Exception) -> Response:
             error.__traceback__ = None  # its frames hold the body
-            await pace.wait(client_of(request), record_of(request).received_bytes)
+            await service.pace.wait(client_of(request), record_of(request).received_bytes)
             return await respond(request, error)
 
         return wait_and_respond

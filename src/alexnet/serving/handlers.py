@@ -22,7 +22,6 @@ from alexnet.inference.confidence import threshold_of
 from alexnet.interpret.heat_map import css_gradient
 from alexnet.serving import openapi, query
 from alexnet.serving.decoder import Decoded
-from alexnet.serving.fair_queue import client_of
 from alexnet.serving.multipart import Upload
 from alexnet.serving.request_record import RequestRecord, record_of
 from alexnet.serving.responses import ErrorDetail, JsonResponse, OverloadError, RequestError, error_detail
@@ -90,7 +89,7 @@ class Handlers:
         if logits and views != 1:
             raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
                                "leave one of the two out")
-        client, served, record = client_of(request), service.bind(request), record_of(request)
+        client, served, record = service.client(request), service.bind(request), record_of(request)
         service.admission.check(client, served.name, 1, views)
         async with service.uploads.images(request) as uploads:
             if len(uploads) * views > service.limits.views:
@@ -121,7 +120,7 @@ class Handlers:
         """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
         service = self.service
         query.check_names(request, "class")
-        client, served, record = client_of(request), service.bind(request), record_of(request)
+        client, served, record = service.client(request), service.bind(request), record_of(request)
         service.admission.check(client, served.name, 1, explanations=1)
         async with service.uploads.images(request) as uploads:
             if len(uploads) > 1:

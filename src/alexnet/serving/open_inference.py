@@ -13,7 +13,6 @@ from starlette.routing import Route
 from alexnet.data.class_names import printable
 from alexnet.data.preprocessing import Preprocess
 from alexnet.serving.batching import ImageArray
-from alexnet.serving.fair_queue import client_of
 from alexnet.serving.infer_request import INPUT, OUTPUTS, InferRequest
 from alexnet.serving.request_record import RequestRecord, record_of
 from alexnet.serving.responses import JsonResponse, RequestError
@@ -77,7 +76,7 @@ class OpenInferenceHandlers:
     async def infer(self, request: Request) -> Response:
         """The outputs for the images of a request: all of them, or an error."""
         service = self.service
-        client, served, record = client_of(request), self._bind(request), record_of(request)
+        client, served, record = service.client(request), self._bind(request), record_of(request)
         service.admission.check(client, served.name, 1, 1)
         async with service.uploads.body(request, "application/json") as body:
             wanted = await service.decoder.parse_infer(client, body, served.model.preprocess.spec)

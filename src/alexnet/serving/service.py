@@ -18,9 +18,11 @@ from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import CPU_BATCH, GPU_BATCH, DynamicBatcher, ImageArray
 from alexnet.serving.decoder import ImageDecoder
+from alexnet.serving.fair_queue import client_of
 from alexnet.serving.limits import Limits
 from alexnet.serving.metrics import Metrics
 from alexnet.serving.multipart import Upload
+from alexnet.serving.rejection_pace import RejectionPace
 from alexnet.serving.reloading import Reloader
 from alexnet.serving.request_log import LogFormat
 from alexnet.serving.request_record import Stopwatch, record_of
@@ -65,6 +67,8 @@ class Service:
         for model in self.initial:
             self.metrics.show_model(model)
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
+        self.pace = RejectionPace(self.limits.rejected_bytes_per_second, self.limits.rejected_requests_per_second,
+                                  self.limits.rejection_seconds)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
         self.on_gpu = any(served.model.preprocess.mean_HWC.device.type != "cpu" for served in self.initial)
@@ -99,6 +103,12 @@ class Service:
             return "starting"
         failures = max(self.batcher.failures[name] for name in names or self.models)
         return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
+
+    def client(self, request: Request) -> str:
+        """The client that a request for a network's work counts for."""
+        client = client_of(request)
+        self.pace.note(client)
+        return client
 
     async def outputs(self, client: str, served: ServedModel, images: Sequence[ImageArray], views: int,
                       watch: Stopwatch) -> list[Output]:
