@@ -84,18 +84,20 @@ def test_a_requests_images_beyond_its_share_of_pixels_have_an_error_each():
     assert statuses(asyncio.run(decoder_of(request_pixels=100).decode("a", [Upload("", PNG)] * 2, 32))) == [200, 413]
 
 
-def test_the_memory_of_images_in_parallel_has_a_budget(monkeypatch):
-    """Each takes 12 bytes for each of 1,600 pixels and the file: about 20 kB. A budget of 50 kB has room for two."""
-    decoder = decoder_of(decode_bytes=50_000)
+@pytest.mark.parametrize(("images", "budget"), [(1, 40_000_000), (2, 50_000)])
+def test_the_memory_of_images_in_parallel_has_a_budget(monkeypatch, images, budget):
+    """Each takes 12 bytes for each of 1,600 pixels and the file: about 20 kB. A budget of 50 kB has room for two. The
+    only image of a request has 16 MB, since its header has not been read."""
+    decoder = decoder_of(decode_bytes=budget)
     monkeypatch.setattr(decoder._threads, "count", 9)
     release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        requests = [asyncio.create_task(decoder.decode(client, [Upload("", PNG)], 32)) for client in "abcd"]
+        requests = [asyncio.create_task(decoder.decode(client, [Upload("", PNG)] * images, 32)) for client in "abcd"]
         await asyncio.sleep(0.3)
         assert counts[0] == 2
         release.set()
-        assert statuses([(await request)[0] for request in requests]) == [200] * 4
+        assert statuses([image for request in requests for image in await request]) == [200] * 4 * images
 
     asyncio.run(run())
     assert counts[1] == 2

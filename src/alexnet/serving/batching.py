@@ -83,7 +83,7 @@ class QueuedWork:
 CPU_BATCH, GPU_BATCH = 8, 32
 """Most images in a batch. On a CPU an image takes as long in 8 as in 32; 32 on a GPU has not been measured."""
 
-LONGER_THAN_BEST = 1.15
+LONGER_THAN_BEST = 1.2
 """How much longer an image may take than in the best size of batch, if the batch is smaller for it."""
 
 

@@ -33,6 +33,10 @@ Decoded = NDArray[np.uint8] | RequestError
 """uint8 [side, side, 3], or why the image is not decoded: 422, or 503 for the excess of large ones."""
 
 
+AT_ONCE_BYTES = 16_000_000
+"""Memory up to which the only image of a request is decoded by the thread that has read its header."""
+
+
 @dataclass(frozen=True)
 class _Call:
     """The arguments of `ImageDecoder.decode` that all its images share."""
@@ -75,12 +79,25 @@ class ImageDecoder:
             watch: measures the time in which the images are being decoded.
         """
         call = _Call(client, side, watch or Stopwatch())
-        costs = await self._threads.run(client, 0, lambda: [decode_cost(upload.data) for upload in uploads])
+        if len(uploads) == 1:
+            decoded = await self._threads.run(client, AT_ONCE_BYTES, lambda: self._decode_at_once(call, uploads[0]))
+            if not isinstance(decoded, DecodeCost):
+                return [decoded]
+            costs = [decoded]
+        else:
+            costs = await self._threads.run(client, 0, lambda: [decode_cost(upload.data) for upload in uploads])
         with_room = zip(uploads, costs, self._has_room(costs), strict=True)
         async with asyncio.TaskGroup() as group:  # if this is cancelled, so are the images that wait for their turn
             tasks = [group.create_task(self._decode_one(call, _name(upload, number, uploads), upload, cost, has_room))
                      for number, (upload, cost, has_room) in enumerate(with_room, 1)]
         return [task.result() for task in tasks]
+
+    def _decode_at_once(self, call: _Call, upload: Upload) -> Decoded | DecodeCost:
+        """The pixels of a request's only image, if that is a usual one; else what decoding it costs."""
+        cost = decode_cost(upload.data)
+        if cost.memory > AT_ONCE_BYTES or (cost.holds_lock and cost.pixels > self.limits.locked_pixels):
+            return cost
+        return self._timed_decode(call, _name(upload, 1, [upload]), upload.data, in_worker=False)
 
     def _has_room(self, costs: Sequence[DecodeCost]) -> Iterator[bool]:
         """Whether an image is within `Limits.request_pixels` together with those before it."""

@@ -97,7 +97,7 @@ class Limits:
     rejected_bytes_per_second: float = 20e6
     """Rate of the rejected bodies of one client: the response to a rejected request waits for its body's size by this
     rate. A client that sends it again at once would otherwise occupy the event loop."""
-    rejected_requests_per_second: float = 50.0
+    rejected_requests_per_second: float = 20.0
     """Rate of the rejected requests of one client while another client is active, for the same reason."""
     rejection_seconds: float = 2.0
     """Longest wait of such a response."""
