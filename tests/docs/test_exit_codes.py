@@ -26,7 +26,7 @@ def test_the_table_has_every_code_that_the_commands_end_with_and_no_other():
 
 
 def test_no_other_code_is_written_anywhere_in_the_package():
-    ends = re.compile(r"\b(?:sys\.exit\(|os\._exit\(|SystemExit\(|exit_code = )(\d+)")
+    ends = re.compile(r"\b(?:sys\.exit\(|os\._exit\(|SystemExit\(|exit_code = )(\d+)\)?(?: +#.*)?$", re.MULTILINE)
     found = {int(code) for path in (ROOT / "src/alexnet").rglob("*.py") for code in ends.findall(path.read_text())}
     assert {2, 130} <= found <= {*TABLE}
 
