@@ -66,7 +66,8 @@ def shortened(words: list[str]) -> list[str]:
     command, options = words[0], list(words)
     alone = len([word for word in words if not word.startswith("--")]) == 2  # `diagnose DATA`
     if command == "train":
-        set_option(options, "--epochs", "1")
+        if "--head" not in words:  # which has no epochs
+            set_option(options, "--epochs", "1")
         options += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
         for several in {"--seeds", "--folds"} & {*words}:
             set_option(options, several, "2")
