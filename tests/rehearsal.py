@@ -213,7 +213,7 @@ def _torchvision(path: Path) -> None:
 
 
 def _of_a_script(path: Path) -> None:
-    network = AlexNet(replace(ARCHS["torchvision"], classes=3))
+    network = AlexNet(replace(ARCHS["torchvision"], classes=4))
     torch.save({"epoch": 3, "state_dict": {f"module.{key}": each for key, each in network.state_dict().items()}}, path)
 
 
@@ -236,7 +236,7 @@ def _mean(path: Path) -> None:
 CAFFE_LAYERS = [*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]
 WEIGHTS = {"alexnet-owt-7be5be79.pth": _torchvision, "bvlc_alexnet.caffemodel": _caffe,
            "imagenet_mean.binaryproto": _mean, "train_val.prototxt": _prototxt, "trained.pth": _of_a_script,
-           "own.pth": _own, "names.txt": lambda path: path.write_text("ash\nbirch\ncedar\n")}
+           "own.pth": _own, "names.txt": lambda path: path.write_text("ash\nbirch\ncedar\ndate palm\n")}
 """Files of weights, and what belongs to them, that a page names -> how to make one."""
 
 
