@@ -30,7 +30,7 @@ INTRODUCTION = """# All networks and recipes, side by side
 Written by `python -m docsite.preset_tables`, do not edit: every value is that of the preset, and a test compares.
 Presets with equal values share a row. `alexnet explain NAME --diff OTHER` prints the differences of two with the source
 of each value, `alexnet list NAME` every setting with its meaning; why a preset differs from its source: [the
-ledger](paper.md#where-a-preset-and-its-source-part)."""
+ledger](paper.md#where-a-preset-differs-from-its-source)."""
 
 LAYERS = """`96 11x11/4`: 96 filters of 11x11 at stride 4; `p2`: 2 zeros of padding on each side; `g`: grouped, each
 tower reads only its own maps. Parameters with the preset's number of classes, which training replaces by that of the

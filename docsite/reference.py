@@ -27,6 +27,7 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
 RETURNED = ("inference.classifier.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
             "api.features.LabeledFeatures")
 """Classes that public functions return."""
+EXIT_CODES = "All commands have the same [exit codes](../deploy/index.md#exit-codes)."
 DEPLOYED = ("Dockerfile", "compose.yaml")
 """Files of the root that the page of examples shows too."""
 ABOUT_SETTINGS = """# Settings
@@ -59,7 +60,7 @@ def command_page() -> str:
     """All commands and options, from their help."""
     text = app.generate_docs(usage_name="alexnet")
     text = re.sub(r"^(alexnet [\w-]+) -m \S+", r"\1", text, flags=re.MULTILINE)  # how this process was started
-    text = text.replace("# alexnet\n", "# Commands\n", 1).replace("```console", "```text")
+    text = text.replace("# alexnet\n", f"# Commands\n\n{EXIT_CODES}\n", 1).replace("```console", "```text")
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Train and evaluate)", "", text, flags=re.DOTALL)
     anchors = {command: f"#alexnet-{command.lstrip('-')}" for command in app}
     return re.sub(r"\]\(#alexnet-([\w-]+)\)", lambda link: f"]({anchors.get(link[1], link[0][2:-1])})", text)

@@ -85,7 +85,7 @@ def served(service: Service) -> Iterator[Client]:
 
 def full_service(model: Model, packed: PackedDataset) -> Service:
     """A service with validation errors, samples, a reference set and allowed hosts; without a token."""
-    served = ServedModel(model, {"top1_error": 0.25, "top5_error": 0.0, "photographs": 1200},
+    served = ServedModel(model, {"top1_error": 0.25, "top5_error": 0.0, "images": 1200},
                          ReferenceSet.of(model, packed), sample_images(packed))
     return Service([served], hosts=allowed_hosts("127.0.0.1"))
 

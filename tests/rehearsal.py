@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,7 +66,8 @@ def shortened(words: list[str]) -> list[str]:
     command, options = words[0], list(words)
     alone = len([word for word in words if not word.startswith("--")]) == 2  # `diagnose DATA`
     if command == "train":
-        set_option(options, "--epochs", "1")
+        if "--head" not in words:  # which has no epochs
+            set_option(options, "--epochs", "1")
         options += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
         for several in {"--seeds", "--folds"} & {*words}:
             set_option(options, several, "2")
@@ -159,7 +160,7 @@ class Rehearsal:
         if "--fast" in words and not cpu_has_bf16():  # then the command must be refused, and for this reason alone
             assert code == 2
             assert noted.getvalue().rstrip().endswith("this CPU has no bf16 instructions, which fast inference needs; "
-                                                      "use fp32")
+                                                      "leave out --fast (in Python, fast=True)")
             return ""
         assert not code, f"alexnet {shlex.join(words)}: {noted.getvalue()[-2000:]}"
         return printed.getvalue()
@@ -211,17 +212,32 @@ def _torchvision(path: Path) -> None:
     torch.save(AlexNet(ARCHS["torchvision"]).state_dict(), path)
 
 
+def _of_a_script(path: Path) -> None:
+    network = AlexNet(replace(ARCHS["torchvision"], classes=4))
+    torch.save({"epoch": 3, "state_dict": {f"module.{key}": each for key, each in network.state_dict().items()}}, path)
+
+
+def _own(path: Path) -> None:
+    torch.save(AlexNet(replace(ARCHS["small"], classes=3)).state_dict(), path)
+
+
 def _caffe(path: Path) -> None:
-    layers = [*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]
-    caffefiles.write(path.parent, caffefiles.net_bytes(layers), path.name)
+    caffefiles.write(path.parent, caffefiles.net_bytes(CAFFE_LAYERS), path.name)
+
+
+def _prototxt(path: Path) -> None:
+    caffefiles.write(path.parent, caffefiles.net_text(CAFFE_LAYERS), path.name)
 
 
 def _mean(path: Path) -> None:
     caffefiles.write(path.parent, caffefiles.blob(np.full((3, 256, 256), 110, np.float32), "legacy"), path.name)
 
 
+CAFFE_LAYERS = [*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]
 WEIGHTS = {"alexnet-owt-7be5be79.pth": _torchvision, "bvlc_alexnet.caffemodel": _caffe,
-           "imagenet_mean.binaryproto": _mean}
+           "imagenet_mean.binaryproto": _mean, "train_val.prototxt": _prototxt, "trained.pth": _of_a_script,
+           "own.pth": _own, "names.txt": lambda path: path.write_text("ash\nbirch\ncedar\ndate palm\n")}
+"""Files of weights, and what belongs to them, that a page names -> how to make one."""
 
 
 @contextlib.contextmanager

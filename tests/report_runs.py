@@ -25,7 +25,7 @@ HOSTILE_FILE = "val/\udcff<img src=x onerror=alert(2)>"  # with a byte that is n
 SIDE = 32
 
 EVALUATION = {
-    "event": "evaluation", "checkpoint": "last", "views": 1, "photographs": 1234, "loss": 1.5, "top1_error": 0.4071,
+    "event": "evaluation", "checkpoint": "last", "views": 1, "images": 1234, "loss": 1.5, "top1_error": 0.4071,
     "top5_error": 0.1821, "interval": {"top1_error": [0.3801, 0.4348], "top5_error": [0.1616, 0.2046]}}
 
 

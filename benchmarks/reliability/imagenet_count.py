@@ -254,7 +254,7 @@ def evaluation(folder: Path, count: int, slack_mb: int) -> Finding:
         results.append({} if failed else json.loads(text[text.index("{\n") : text.rindex("}") + 1]))
         found.append(f"{seconds:.1f} s in {size} process{'es' * (size > 1)}, {memory}{failed}")
         flat = flat and memory.is_flat(slack_mb)
-    measured = results[0].get("photographs", 0)
+    measured = results[0].get("images", 0)
     return Finding("23f", "the validation images evaluated in one process and in two, none of them among the "
                    f"{count:,} training images by content", "all images counted; equal results; flat memory",
                    f"{measured:,} images, results {'equal' if results[0] == results[1] else 'DIFFER'}; "

@@ -63,7 +63,7 @@ def test_numbered_folders_and_unknown_names_are_not_matched_by_position(photos, 
         (tmp_path / "names.txt").write_text("\n".join(order))
         assert command("evaluate", unnamed, photos, "--classes", tmp_path / "names.txt", "--json") == 0
         results.append(json.loads(capsys.readouterr().out))
-    assert [result["photographs"] for result in results] == [48, 48]
+    assert [result["images"] for result in results] == [48, 48]
     assert results[0]["loss"] != results[1]["loss"]
 
 

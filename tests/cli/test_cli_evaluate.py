@@ -15,7 +15,7 @@ from command_line import alexnet
 def test_evaluate_prints_the_promised_json(run, class_folders, capsys, views):
     assert alexnet("evaluate", run, class_folders, "--views", views, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["photographs"] == 44
+    assert result["images"] == 44
     assert result["interval"]["top1_error"][0] <= result["top1_error"] <= result["interval"]["top1_error"][1]
     assert (result["views"], result["networks"]) == (views, 1)
 
@@ -38,7 +38,7 @@ def test_several_checkpoints_are_an_ensemble(run, class_folders, capsys):
 
 def test_a_folder_without_a_split_is_evaluated_whole(run, class_folders, capsys):
     assert alexnet("evaluate", run, class_folders / "val", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["photographs"] == 44
+    assert json.loads(capsys.readouterr().out)["images"] == 44
 
 
 def test_fewer_classes_are_matched_by_name(run, class_folders, tmp_path, capsys):
@@ -46,7 +46,7 @@ def test_fewer_classes_are_matched_by_name(run, class_folders, tmp_path, capsys)
         shutil.copytree(class_folders / "val" / name, tmp_path / "few" / name)
     assert alexnet("evaluate", run, tmp_path / "few", "--json") == 0
     few = json.loads(capsys.readouterr().out)
-    assert few["photographs"] == 22
+    assert few["images"] == 22
     assert few["top1_error"] < 0.5
 
 

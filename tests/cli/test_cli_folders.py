@@ -95,4 +95,4 @@ def test_a_test_folder_beside_a_validation_folder_is_packed_and_evaluated(tmp_pa
     capsys.readouterr()
     for data in (folder, tmp_path / "packed"):
         assert alexnet("evaluate", tmp_path / "run", data, "--split", "test", "--json") == 0
-        assert json.loads(capsys.readouterr().out)["photographs"] == 6
+        assert json.loads(capsys.readouterr().out)["images"] == 6

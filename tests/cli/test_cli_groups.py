@@ -61,7 +61,7 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     assert HELD_OUT in page
     assert f"alexnet check {photos} --group &#39;{BURST}&#39; --run" in page
     assert alexnet("evaluate", run, photos, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["photographs"] == 8
+    assert json.loads(capsys.readouterr().out)["images"] == 8
     assert alexnet("train", photos, "--resume", "--epochs", 2, "--out", run) == 0  # with the groups of the run
     assert "resuming after 1 of 2 epochs" in capsys.readouterr().err
     assert alexnet("check", photos, "--group", BURST, "--run", run, "--json") == 0

@@ -63,6 +63,6 @@ def test_train_and_evaluate_take_the_same_labels(
                    "--out", "run", *settings) == 0
     capsys.readouterr()
     assert alexnet("evaluate", "run", "photos", "--labels", "mine.csv", "--json") == 0
-    assert '"photographs": 8' in capsys.readouterr().out
+    assert '"images": 8' in capsys.readouterr().out
     config = read_config(tmp_path / "run") | {"command": "alexnet train photos --labels mine.csv --out run"}
     assert follow_up_commands(config, "best")[0] == "alexnet evaluate run/best photos --labels mine.csv"

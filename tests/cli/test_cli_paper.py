@@ -30,7 +30,7 @@ def test_demo_trains_evaluates_and_reports_offline(tmp_path, capsys, monkeypatch
     events = [json.loads(line) for line in (tmp_path / "demo" / "log.jsonl").read_text().splitlines()]
     measured = {event["views"]: event for event in events if event["event"] == "evaluation"}
     assert set(measured) == {1, 10}
-    assert measured[1]["photographs"] >= 14 * 40
+    assert measured[1]["images"] >= 14 * 40
     # One epoch of fifteen; chance is 93%. What fifteen give is in the README.
     assert measured[10]["top1_error"] < 0.85
     page = (tmp_path / "demo" / "report.html").read_text()

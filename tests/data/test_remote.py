@@ -320,7 +320,7 @@ def test_a_streamed_run_is_equal_for_any_workers_and_scheme_and_evaluates_as_on_
         answers.append(json.loads(capsys.readouterr().out))
     assert answers[0] == answers[1] == answers[2]
     assert content(folder.path) == before
-    assert answers[0]["photographs"] == 44
+    assert answers[0]["images"] == 44
 
 
 def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: Server, tiny, tmp_path: Path):

@@ -23,3 +23,11 @@ def test_the_citation_file_the_bibtex_and_the_package_name_the_same_paper():
     assert bibtex["author"].split(" and ") == [
         f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
     assert cff["version"] == project["version"]
+
+
+def test_the_citation_file_states_a_date_and_an_address_only_where_there_is_one():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    released = re.search(r"^## \[?\d", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ("date-released" in cff) == bool(released)
+    assert cff.get("repository-code") == urls.get("Repository")

@@ -4,7 +4,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
+from alexnet.architecture.presets import ARCHS
+from alexnet.models.alexnet import AlexNet
 from command_line import SMALL, alexnet
 from rehearsal import ROOT
 
@@ -48,6 +51,23 @@ def test_a_layers_own_name_is_before_its_activation_and_the_activations_name_aft
         assert (raw.min() < 0, active.min()) == (True, 0)
     # `small` has one hidden layer: its activations are the default.
     assert np.array_equal(written(trained, class_folders, tmp_path / "default.npz")["features"], active)
+
+
+def test_the_names_of_the_paper_of_caffe_and_of_torchvision_are_those_of_the_page():
+    with torch.device("meta"):
+        paper, caffe, theirs = (AlexNet(ARCHS[name]) for name in ("paper", "caffe", "torchvision"))
+    assert "Default: the activations of the last hidden layer, `relu7` in `paper`" in " ".join(PAGE.split())
+    assert {paper.activation_names()[-1], caffe.activation_names()[-1]} == {"relu7"}
+    for name, index in (("fc7", 4), ("relu7", 5)):
+        assert f"`classifier[{index}]`" in PAGE
+        assert theirs.named_layer(name) is theirs.classifier[index]
+
+
+def test_a_hook_on_a_layer_by_its_name_sees_the_values_before_the_relu():
+    network, seen = AlexNet(ARCHS["small"], seed=0).eval(), []
+    network.named_layer("fc6").register_forward_hook(lambda _layer, _inputs, output: seen.append(output))
+    network(torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0)))
+    assert seen[0].min() < 0
 
 
 def test_pooled_maps_are_the_means_of_the_flattened_ones(trained, class_folders, tmp_path):

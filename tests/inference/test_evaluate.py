@@ -123,7 +123,7 @@ def test_capitals_do_not_matter_unless_they_alone_tell_classes_apart():
 
 def test_json_has_the_promised_fields():
     tree = json.loads(json.dumps(Errors(100, 50.0, 20, 5).to_json()))
-    assert tree["photographs"] == 100
+    assert tree["images"] == 100
     assert (tree["loss"], tree["top1_error"], tree["top5_error"]) == (0.5, 0.2, 0.05)
     assert tree["interval"]["top1_error"][0] < 0.2 < tree["interval"]["top1_error"][1]
 

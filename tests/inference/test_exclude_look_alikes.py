@@ -64,8 +64,8 @@ def test_both_errors_and_counts_are_those_of_the_csv_file(
     assert (len(wrong["0"]), len(wrong["1"])) == (6, 4)
     result = json.loads(evaluated(capsys, checkpoint, data, "--exclude-look-alikes", "--json", "--csv",
                                   tmp_path / "rest.csv"))
-    assert (result["photographs"], result["top1_error"]) == (6, pytest.approx(np.mean(wrong["0"])))
-    assert result["look_alikes"]["photographs"] == 4
+    assert (result["images"], result["top1_error"]) == (6, pytest.approx(np.mean(wrong["0"])))
+    assert result["look_alikes"]["images"] == 4
     assert result["look_alikes"]["top1_error"] == pytest.approx(np.mean(wrong["1"]))
     assert result["with_look_alikes"]["top1_error"] == pytest.approx(every["top1_error"])
     assert result["with_look_alikes"]["loss"] == pytest.approx(every["loss"])
@@ -122,4 +122,4 @@ def test_check_names_the_option_for_near_copies_and_the_counts_agree(tmp_path: P
     assert command("train", tmp_path / "data", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
     capsys.readouterr()
     result = json.loads(evaluated(capsys, tmp_path / "run", tmp_path / "data", "--exclude-look-alikes", "--json"))
-    assert (result["photographs"], result["measured"]["look_alikes_left_out"]) == (8, 4)
+    assert (result["images"], result["measured"]["look_alikes_left_out"]) == (8, 4)

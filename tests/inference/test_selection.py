@@ -257,8 +257,8 @@ def test_data_that_was_trained_on_entirely_is_refused_with_the_remedy(folder: Pa
 def test_the_json_has_the_counts_and_the_keys_that_scripts_read(folder: Path, run: Path, capsys):
     assert command("evaluate", run, folder, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert {"photographs", "loss", "top1_error", "top5_error", "interval"} <= result.keys()
-    assert result["photographs"] == 6
+    assert {"images", "loss", "top1_error", "top5_error", "interval"} <= result.keys()
+    assert result["images"] == 6
     assert result["measured"]["trained_on"] == 54
 
 
@@ -266,7 +266,7 @@ def test_the_table_of_errors_is_measured_on_the_same_images(folder: Path, run: P
     data = copied(folder, tmp_path)
     assert command("reproduce", "table", run, data, "--json", "--device", "cpu") == 0
     result = json.loads(capsys.readouterr().out)
-    assert {row["photographs"] for row in result["ours"]} == {6}
+    assert {row["images"] for row in result["ours"]} == {6}
     assert (result["measured"]["images"], result["measured"]["trained_on"]) == (6, 54)
 
 

@@ -209,11 +209,35 @@ def test_the_pods_drain_before_they_are_killed(pod, said):
 def test_what_the_pods_mount_is_what_the_options_name(pod, said):
     (container,) = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert options(said, container["args"])["checkpoints"] == (mounts["model"],)
+    assert options(said, container["args"])["checkpoints"] == (f"{mounts['model']}/current",)
     assert container["env"] == [{"name": "ALEXNET_TOKEN_FILE", "value": f"{mounts['token']}/token"}]
     assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
     secret = next(volume["secret"]["secretName"] for volume in pod["volumes"] if volume["name"] == "token")
     assert f"create secret generic {secret} --from-file=token=" in PAGE
+
+
+def test_the_pod_that_copies_a_network_writes_where_the_server_reads(pod):
+    copying = yaml.safe_load((ROOT / "examples" / "deploy" / "copy-model.yaml").read_text())
+    (serve_container,), (container,) = pod["containers"], copying["spec"]["containers"]
+    assert container["image"] == serve_container["image"]
+    assert copying["spec"]["securityContext"].items() >= pod["securityContext"].items()
+    claims = [{each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each}
+              for volumes in (pod["volumes"], copying["spec"]["volumes"])]
+    assert claims[0] == claims[1] == {re.search(r"volume claim `([^`]+)`", PAGE)[1]}
+    (mount,) = container["volumeMounts"]
+    assert not mount.get("readOnly")
+    assert mount["mountPath"] in [each["mountPath"] for each in serve_container["volumeMounts"]]
+    name = copying["metadata"]["name"]
+    assert set(re.findall(r"kubectl cp \S+ ([\w-]+):", PAGE)) == {name}
+    for link in re.findall(rf"kubectl exec {name} -- ln -sfn \S+ (\S+)$", PAGE, re.MULTILINE):
+        assert link == serve_container["args"][0]
+
+
+def test_the_pods_that_get_the_signal_are_those_of_the_server():
+    deployment, _ = yaml.safe_load_all((ROOT / "examples" / "deploy" / "kubernetes.yaml").read_text())
+    ((key, value),) = deployment["spec"]["selector"]["matchLabels"].items()
+    assert f"kubectl get pods -l {key}={value} -o name" in PAGE
+    assert f"deployment/{deployment['metadata']['name']}" in PAGE
 
 
 def test_the_service_finds_the_pods():

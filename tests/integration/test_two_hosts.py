@@ -170,7 +170,7 @@ def test_an_epoch_of_two_hosts_is_that_of_one_process_to_rounding(hosts, packed,
                                        atol=1e-4 * max(0.05, float(tensor.abs().max())),
                                        msg=lambda why, key=key, kind=kind: f"{kind} {key}: {why}")
     assert two.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
-    assert two.errors["photographs"] == one.errors["photographs"] == 44
+    assert two.errors["images"] == one.errors["images"] == 44
     assert not hosts.out(1).exists()
 
 

@@ -266,7 +266,7 @@ def test_an_older_format_is_rejected(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
     save(saved, tmp_path)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="has format 4, and this version of alexnet reads format 5"):
+    with pytest.raises(ValueError, match="has format 5, and this version of alexnet reads format 6"):
         load(tmp_path)
 
 

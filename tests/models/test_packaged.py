@@ -35,7 +35,7 @@ def saved(tiny) -> Checkpoint:
     return Checkpoint(
         arch=tiny, classes=CLASSES, weights=AlexNet(tiny, seed=1).state_dict(), mean_HWC=torch.rand(1, 1, 3),
         recipe=recipe("modern"), training={"seed": 4, "step": 7, "epoch": 5},
-        errors={"photographs": 10, "loss": 1.0, "top1_error": 0.5, "top5_error": 0.0,
+        errors={"images": 10, "loss": 1.0, "top1_error": 0.5, "top5_error": 0.0,
                 "interval": {"top1_error": (0.2, 0.8), "top5_error": (0.0, 0.3)}},
         calibration={"temperature": 2.0, "fitted_images": 20, "measured_images": 20, "ece_before": 0.1,
                      "ece_after": 0.01}, seen=seen)
@@ -167,7 +167,7 @@ def test_a_head_of_another_format_is_refused(saved, folder):
     path = write(saved, folder)
     head = packaged.read_head(path)
     path.write_bytes(packaged.head_bytes({**head, "format": packaged.FORMAT + 1}))
-    with pytest.raises(UserError, match="has format 3, and this version of alexnet reads format 2"):
+    with pytest.raises(UserError, match="has format 4, and this version of alexnet reads format 3"):
         read_packaged(path)
 
 

@@ -69,7 +69,7 @@ def test_its_errors_are_the_measured_ones_of_the_stored_weights(head):
     errors = head["network"]["errors"]
     by_views = {each["views"]: each for each in head["measured"] if "ece" in each}
     one, ten = by_views[1], by_views[10]
-    assert one["images"] == ten["images"] == errors["photographs"]
+    assert one["images"] == ten["images"] == errors["images"]
     assert 9_900 <= one["images"] <= 10_000  # copies of training images are left out
     assert one["top1_error"] == pytest.approx(errors["top1_error"])
     assert one["top5_error"] == pytest.approx(errors["top5_error"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch.nn import functional
@@ -14,7 +16,8 @@ from alexnet.models import quantized
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.quantized import FastNetwork
 
-WITHOUT_BF16 = "this CPU has no bf16 instructions, which fast inference needs; use fp32"
+WITHOUT_BF16 = ("this CPU has no bf16 instructions, which fast inference needs; leave out --fast (in Python, "
+                "fast=True)")
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +85,13 @@ def test_a_fast_model_has_the_same_loss_within_a_percent(packed, tiny):
 
 def test_a_processor_without_bf16_is_told(monkeypatch):
     monkeypatch.setattr(quantized, "choose_precision", lambda wanted, device: "fp32")
-    with pytest.raises(ValueError, match=WITHOUT_BF16):
+    with pytest.raises(ValueError, match=re.escape(WITHOUT_BF16)):
         FastNetwork(AlexNet(arch("cifar")))
+
+
+def test_a_network_on_another_device_is_refused():
+    with pytest.raises(ValueError, match="fast inference is for CPUs, and the network is on meta; leave out --fast"):
+        FastNetwork(AlexNet(arch("cifar")).to("meta"))
 
 
 def test_whether_thecpu_has_bf16_can_be_told():

@@ -114,7 +114,7 @@ def test_json_has_errors_as_fractions():
     assert {"system": "5 CNNs", "views": 10, "images": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
             "top5_error": 0.164} in tree["paper"]
     (ours,) = tree["ours"]
-    assert (ours["system"], ours["networks"], ours["views"], ours["photographs"]) == ("a", 1, 10, 200)
+    assert (ours["system"], ours["networks"], ours["views"], ours["images"]) == ("a", 1, 10, 200)
     assert (ours["top1_error"], ours["top5_error"], ours["loss"]) == (0.25, 0.05, 1.5)
     assert ours["interval"]["top1_error"] == pytest.approx([0.1951, 0.3144], abs=1e-4)  # Wilson's, by hand
 
@@ -174,7 +174,7 @@ def test_reproduce_table_prints_what_evaluate_prints(runs, class_folders, capsys
     for row, paths in zip(ours, [["a"], ["a"], ["b"], ["b"], ["a", "b"], ["a", "b"]], strict=True):
         command("evaluate", *(runs / path for path in paths), class_folders, "--views", row["views"], "--json")
         measured = json.loads(capsys.readouterr().out)
-        for key in ("photographs", "top1_error", "top5_error", "views", "networks", "interval"):
+        for key in ("images", "top1_error", "top5_error", "views", "networks", "interval"):
             assert row[key] == measured[key]
         assert row["loss"] == pytest.approx(measured["loss"], rel=1e-5)
 

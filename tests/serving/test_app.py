@@ -94,7 +94,7 @@ def test_model_describes_the_network(client, model):
     status, _, response = client.request("/model")
     assert (status, response["name"], response["classes"], response["reference_set"]) == (
         200, "small", list(model.classes), True)
-    assert response["validation"] == {"top1_error": 0.25, "photographs": 1200}
+    assert response["validation"] == {"top1_error": 0.25, "images": 1200}
     assert response["input"]["crop"] == 28
     assert response["parameters"] == sum(p.numel() for p in model.network.parameters())
     assert response["limits"] == {"body_bytes": 20_000_000, "pixels": 50_000_000, "images": 64}

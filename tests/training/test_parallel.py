@@ -126,7 +126,7 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert several.weights.keys() == one.weights.keys()
     assert_close(several, one, 1e-3 if network == "batch" else 1e-4)
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
-    assert several.errors["photographs"] == one.errors["photographs"]
+    assert several.errors["images"] == one.errors["images"]
     assert several.errors["top1_error"] == one.errors["top1_error"]
     assert several.training["recent_losses"] == pytest.approx(one.training["recent_losses"], rel=1e-4)
     alike = {key: value for key, value in one.training.items()

@@ -88,8 +88,8 @@ Split = Annotated[str | None, Parameter(help="Split to measure, such as train or
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "
                         "result.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps. auto: CUDA if available, else the CPU.")]
-Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
-                 "Probabilities change by up to 0.03.")]
+Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast at 224 pixels. Needs a CPU with "
+                 "bf16 instructions (x86: AVX-512 BF16 or AMX). Probabilities change by up to 0.03.")]
 Sure = Annotated[float | None, Parameter(help="Mark an image \"not sure\" if its likeliest class has a lower "
                  "probability than this, 0 to 1. Default: 0.5 of a calibrated network; another one marks none.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "

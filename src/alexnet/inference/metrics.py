@@ -45,7 +45,7 @@ class Errors:
     def to_json(self) -> ErrorsJson:
         """The means and their 95% intervals."""
         return {
-            "photographs": self.images, "loss": self.loss,
+            "images": self.images, "loss": self.loss,
             "top1_error": self.top1_error, "top5_error": self.top5_error,
             "interval": {"top1_error": wilson(self.top1_wrong, self.images),
                          "top5_error": wilson(self.top5_wrong, self.images)},
@@ -60,7 +60,7 @@ class Errors:
     @classmethod
     def from_json(cls, tree: ErrorsJson) -> Errors:
         """The sums that `to_json` was made from."""
-        images = tree["photographs"]
+        images = tree["images"]
         if not images:  # the means are NaN
             return cls()
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),

@@ -16,7 +16,7 @@ from alexnet.errors import UserError
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
 from alexnet.models.provenance import Provenance
 
-FORMAT = 5
+FORMAT = 6
 HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
 
 OTHER_CHECKPOINT = "use the run's other checkpoint (best/ or last/)"

@@ -17,7 +17,7 @@ class IntervalJson(TypedDict):
 class ErrorsJson(TypedDict, total=False):
     """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
 
-    photographs: int
+    images: int
     """Number of images."""
     loss: float
     """Mean, in nats."""

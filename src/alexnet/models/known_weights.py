@@ -50,10 +50,12 @@ class KnownWeights:
 
 _ILSVRC = "50,000 validation images of ILSVRC-2012, published by"
 _IMAGENET_TERMS = "trained on images of ImageNet, whose terms are research and education, not commercial"
+_TORCHVISION_TERMS = f"torchvision states none for the weights (BSD 3-Clause is its code's); {_IMAGENET_TERMS}"
+_CAFFE_TERMS = f"unrestricted, by its owner; {_IMAGENET_TERMS}"
 
 TORCHVISION = KnownWeights(
     "torchvision", "torchvision", 1000, 256, 224, 61_100_840, 0.43478, 0.20934,  # accuracy 56.522% and 79.066%
-    f"{_ILSVRC} torchvision (AlexNet_Weights.IMAGENET1K_V1)", f"none of torchvision's own; {_IMAGENET_TERMS}",
+    f"{_ILSVRC} torchvision (AlexNet_Weights.IMAGENET1K_V1)", _TORCHVISION_TERMS,
     "torchvision, IMAGENET1K_V1 since 0.10", f"{TORCHVISION_ADDRESS}alexnet-owt-7be5be79.pth",
     "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", 244.4,
     "alexnet predict torchvision IMAGE", alias="alexnet-owt-7be5be79")
@@ -76,14 +78,14 @@ def _use_caffe(name: str) -> str:
 
 CAFFE = KnownWeights(
     "bvlc_alexnet", "caffe", 1000, 256, 227, 60_965_224, 0.429, 0.198,  # accuracy 57.1% and 80.2%
-    f"{_ILSVRC} BVLC/caffe (models/bvlc_alexnet/readme.md)", "unrestricted, by its owner",
+    f"{_ILSVRC} BVLC/caffe (models/bvlc_alexnet/readme.md)", _CAFFE_TERMS,
     "BVLC/caffe, trained by Evan Shelhamer", f"{_CAFFE}bvlc_alexnet.caffemodel",
     "sha1:9116a64c0fbe4459d18f4bb6b56d647b63920377", 243.9,
     _use_caffe("bvlc_alexnet"))
 
 CAFFENET = KnownWeights(
     "bvlc_reference_caffenet", "caffenet", 1000, 256, 227, 60_965_224, 0.426, 0.196,  # accuracy 57.4% and 80.4%
-    f"{_ILSVRC} BVLC/caffe (models/bvlc_reference_caffenet/readme.md)", "unrestricted, by its owner",
+    f"{_ILSVRC} BVLC/caffe (models/bvlc_reference_caffenet/readme.md)", _CAFFE_TERMS,
     "BVLC/caffe, trained by Jeff Donahue", f"{_CAFFE}bvlc_reference_caffenet.caffemodel",
     "sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46", 243.9,
     _use_caffe("bvlc_reference_caffenet"))
@@ -113,7 +115,7 @@ def _entry(head: packaged.Head) -> KnownWeights:
     return KnownWeights(
         head["name"], network["arch"]["name"], len(network["classes"]), spec["side"], spec["crop"], head["parameters"],
         errors.get("top1_error"), errors.get("top5_error"),
-        f"{errors['photographs']:,} validation images of {training['data']}, measured here" if errors else "",
+        f"{errors['images']:,} validation images of {training['data']}, measured here" if errors else "",
         head["license"], f"trained by this package on {training['images']:,} images of {training['data']}, "
         f"{training['epochs']} epoch{'s' * (training['epochs'] != 1)}, seed {training['seed']}: {training['command']}",
         "in the package", f"sha256:{head['file_sha256']}", round(head["bytes"] / 1e6, 1), "alexnet predict IMAGE",

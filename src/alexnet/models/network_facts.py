@@ -20,7 +20,7 @@ from alexnet.models.checkpoint_files import HEAD, read_head
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, calibration_from_json
 from alexnet.models.provenance import Provenance, notes_on_weights
 
-FORMAT = 3
+FORMAT = 4
 """Of the facts in exported files."""
 
 METADATA_KEY = "alexnet"

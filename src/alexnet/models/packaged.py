@@ -25,7 +25,7 @@ FOLDER = Path(__file__).with_name("weights")
 PRETRAINED = "pretrained"
 """What commands call the packaged network, besides its own name."""
 
-FORMAT = 2
+FORMAT = 3
 
 LICENSE = "trained on images of ImageNet: for research and education, not commercial"
 

@@ -22,6 +22,8 @@ from alexnet.models.layers import CeilConv2d
 
 Step = Callable[[Tensor], Tensor]
 
+_SLOWER = "leave out --fast (in Python, fast=True)"
+
 
 class FastNetwork(nn.Module):
     """A copy of a trained network in lower precision: float pixels NCHW to float32 logits NK."""
@@ -30,12 +32,13 @@ class FastNetwork(nn.Module):
         """Convert the weights; `network` may change or be deleted afterwards.
 
         Raises:
-            UserError: the processor has no bf16 instructions.
+            UserError: the network is on no CPU, or this CPU has no bf16 instructions (`devices.cpu_has_bf16`).
         """
         super().__init__()
         device = next(network.parameters()).device
-        require(device.type == "cpu" and choose_precision("auto", device) == "bf16",
-                f"this {device.type.upper()} has no bf16 instructions, which fast inference needs", "use fp32")
+        require(device.type == "cpu", f"fast inference is for CPUs, and the network is on {device.type}", _SLOWER)
+        require(choose_precision("auto", device) == "bf16",
+                "this CPU has no bf16 instructions, which fast inference needs", _SLOWER)
         self.arch, self.temperature = network.arch, network.temperature
         with torch.inference_mode():
             self._features = _fused(network.features)

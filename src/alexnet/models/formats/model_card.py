@@ -132,7 +132,7 @@ def _measured(saved: Checkpoint) -> list[str]:
     if not errors:
         return ["It was not measured before it was exported."]
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in _top_errors(saved)]
-    return [f"On {errors['photographs']:,} validation images, one central view:", "",
+    return [f"On {errors['images']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows, *_caveats(saved)]
 
 
@@ -147,7 +147,7 @@ def _top_errors(saved: Checkpoint) -> Iterator[tuple[int, float, Sequence[float]
 def _caveats(saved: Checkpoint) -> list[str]:
     """Why the measured errors may be better than those on new images."""
     errors, chosen, unknown = saved.errors, len(saved.seen.selected_on), saved.seen.unknown
-    overlap, found = Overlap.from_json(errors["photographs"], errors), []
+    overlap, found = Overlap.from_json(errors["images"], errors), []
     if overlap.describe():
         found.append(f"{overlap.describe()}, {overlap.verdict}.")
     if chosen:

@@ -93,12 +93,12 @@ def result(run: RunData) -> Result:
     else:
         measured = [(1, run.checkpoint.errors or _errors_of_epoch(run))]
     first, top5, guessing = measured[0][1], has_top5(arch.classes), run.baseline
-    right_top1, right_top5 = (round((1 - error) * first["photographs"])
+    right_top1, right_top5 = (round((1 - error) * first["images"])
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
+        first["images"], read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
         run.predictions.selection if run.predictions and measured_in == "report" else None,
         run.epochs[-1]["val_top1_error"], top5, run.epochs[-1]["epoch"], run.config["recipe"]["epochs"],
         right_top1, right_top5, 1 - 1 / arch.classes, 1 - min(5, arch.classes) / arch.classes,
@@ -119,6 +119,6 @@ def _errors_of_epoch(run: RunData) -> ErrorsJson:
     epoch = run.epochs[-1] if run.checkpoint_name == "last" else min(
         run.epochs, key=lambda each: (each["val_top1_error"], each["val_loss"]))
     top1, top5 = epoch["val_top1_error"], epoch["val_top5_error"]
-    return {"photographs": images, "top1_error": top1, "top5_error": top5,
+    return {"images": images, "top1_error": top1, "top5_error": top5,
             "interval": {"top1_error": wilson(round(top1 * images), images),
                          "top5_error": wilson(round(top5 * images), images)}}

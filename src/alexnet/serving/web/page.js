@@ -297,7 +297,7 @@ async function start() {
   element("known-classes").textContent = model.classes.join(", ");
   zoom = model.input.side / crop;
   const {
-    top1_error: top1Error, photographs: total, validation_copies: copies = 0, validation_look_alikes: alike = 0,
+    top1_error: top1Error, images: total, validation_copies: copies = 0, validation_look_alikes: alike = 0,
   } = model.validation;
   const count = total ? `${total.toLocaleString("en")} ` : "";
   element("about").textContent = `Network ${model.name}, ${model.classes.length} classes`
