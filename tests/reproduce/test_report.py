@@ -246,6 +246,22 @@ def test_diagnosis_shows_the_findings_of_the_log(measured_page: Path):
     assert "Measurements at step 225" in text
 
 
+def test_a_run_at_chance_is_not_called_healthy(tmp_path: Path):
+    """38 of 40 images wrong, 95.0%; six classes: 83.3% for a guess. Every unit responds."""
+    signals = {"event": "signals", "step": 300, "saturated": {"relu1": 0.5}, "dead": {"relu1": 0.0},
+               "ratio": {"fc7": 0.001}}
+    write_run(tmp_path, events=[signals])
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Healthy: the error is better than chance, units respond" in text
+    for which in ("best", "last"):
+        wrong = {"photographs": 40, "loss": 1.8, "top1_error": 0.95, "top5_error": 0.1,
+                 "interval": {"top1_error": [0.835, 0.986], "top5_error": [0.04, 0.23]}}
+        save(replace(load(tmp_path / which), errors=wrong), tmp_path / which)
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Healthy" not in text
+    assert "The error is at chance after 30 steps: the top-1 error on 40 validation images is 95.0%" in text
+
+
 def test_a_short_run_is_not_diagnosed(tmp_path: Path):
     early = {"event": "signals", "step": 1, "saturated": {"relu1": 0.4}, "dead": {"relu1": 0.9}, "ratio": {"fc7": 0.06}}
     text = words(write_report(write_run(tmp_path, events=[early])).read_text(encoding="utf-8"))

@@ -88,9 +88,8 @@ def summary(run: RunData) -> Summary:
     """Answers from the errors, the confusion matrix and the learning curves."""
     shown = result(run)
     low, high = shown.errors[0][1][0].interval
-    guessing = min(shown.chance_top1, 1.0 if shown.largest_class_error is None else shown.largest_class_error)
     is_pretrained = "init" in run.checkpoint.provenance
-    verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < guessing else "not_better"
+    verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < shown.guessing_error else "not_better"
     return Summary(
         verdict, high - low > WIDE_INTERVAL, _confusions(run), _balanced(run), _never_right(run), outlook(run), run.fit,
         overfitting_remedy(is_pretrained, run.checkpoint.recipe), and_list(_training_only(run)),
