@@ -226,6 +226,14 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path):
         write_report(tmp_path)
 
 
+def test_the_environment_names_the_software_that_wrote_the_run(tmp_path: Path):
+    config = json.loads((write_run(tmp_path) / "config.json").read_text())
+    config["versions"] = {"alexnet": "0.1.7", "alexnet_commit": "c" * 40, "python": "3.11", "torch": "2.13"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert f"alexnet 0.1.7 alexnet commit {'c' * 40} python 3.11 torch 2.13" in text
+
+
 def test_a_half_written_log_line_is_ignored(tmp_path: Path):
     run = write_run(tmp_path)
     with (run / "log.jsonl").open("a") as log:
