@@ -16,8 +16,8 @@ def plan_of(capsys, class_folders, *words) -> str:
 
 
 def test_a_plan_counts_the_steps_on_its_own_data(class_folders, packed, capsys):
-    """120 images are one batch of 128. 40 steps at a rate that falls linearly from 0.01 sum to about 0.2: weights shrink
-    by 0.2 x 0.0005 / 0.1 = 0.001, and with a decay of 0.02 by 0.04."""
+    """120 images are one batch of 128. 40 steps at a rate that falls linearly from 0.01 sum to 0.2: weights shrink by
+    0.2 x 0.0005 / 0.1 = 0.001, and with a decay of 0.02 by 0.04."""
     text = plan_of(capsys, class_folders, "weight-decay")
     assert ("here, in 40 steps that begin at the learning rate 0.01, 0.0005 would shrink them by exp(-0.001), and the "
             "decay of 0.02 by exp(-0.04).") in text
@@ -44,16 +44,16 @@ def test_a_plan_compares_with_signs_and_counts_epochs_in_good_english(class_fold
 
 
 @pytest.mark.parametrize(("name", "common"), [
-    ("lrn", "batch size 128, 40 epochs, schedule linear, momentum 0.9, weight decay 0.0005, dropout 0.5, views of 28x28 "
-            "pixels of images of 32x32, augmentation: random crops, mirroring and color noise."),
+    ("lrn", "batch size 128, 40 epochs, schedule linear, momentum 0.9, weight decay 0.0005, dropout 0.5, views of 28x28"
+            " pixels of images of 32x32, augmentation: random crops, mirroring and color noise."),
     # Its variants differ in the weight decay.
     ("weight-decay", "batch size 128, 40 epochs, schedule linear, momentum 0.9, dropout 0.5, views of 28x28 pixels of "
                      "images of 32x32, augmentation: random crops, mirroring and color noise."),
     # They differ in crops and mirroring, not in the color noise; and in the epochs.
-    ("augmentation", "batch size 128, schedule linear, momentum 0.9, weight decay 0.0005, dropout 0.5, views of 28x28 "
-                     "pixels of images of 32x32, augmentation: color noise."),
-    ("figure1", "batch size 128, at most 16,000 epochs, schedule constant, momentum 0.9, weight decay 0, dropout 0, views "
-                "of 28x28 pixels of images of 32x32, augmentation: none.")])
+    ("augmentation", "batch size 128, schedule linear, momentum 0.9, weight decay 0.0005, dropout 0.5, views of 28x28"
+                     " pixels of images of 32x32, augmentation: color noise."),
+    ("figure1", "batch size 128, at most 16,000 epochs, schedule constant, momentum 0.9, weight decay 0, dropout 0, "
+                "views of 28x28 pixels of images of 32x32, augmentation: none.")])
 def test_a_plan_lists_what_all_variants_have_in_common(class_folders, capsys, name, common):
     few = ["--images-per-class", 9] if name == "augmentation" else []
     assert f"Common to all: {common}" in plan_of(capsys, class_folders, name, *few)

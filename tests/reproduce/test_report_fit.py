@@ -88,7 +88,8 @@ def test_a_network_without_a_hidden_layer_has_no_logits_from_its_maps():
 def test_the_page_names_it_with_both_errors_the_rule_and_what_to_do(tmp_path: Path, packed_images: PackedImages):
     text = words(write_report(write_run(tmp_path, epochs=4), packed_images).read_text(encoding="utf-8"))
     assert "Does it under- or overfit? Underfitting: it is wrong on" in text  # random weights
-    assert "of 30 training images as they are, without random resized crops, mirroring, color noise and dropout, and on" in text
+    assert ("of 30 training images as they are, without random resized crops, mirroring, color noise and dropout, and "
+            "on") in text
     assert "The rule: underfitting is an error above 25% on the training images." in text
     assert "higher by 10 percentage points or more, with 95% intervals that are apart" in text
     assert "a learning rate from alexnet lr-find" in text

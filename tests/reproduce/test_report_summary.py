@@ -136,7 +136,8 @@ def test_the_page_says_whether_more_training_helps(tmp_path: Path):
             "with --resume goes on.") in text
     text = words(write_report(write_run(tmp_path, epochs=4)).read_text(encoding="utf-8"))
     assert ("Would more training help? The log alone cannot tell: its training error is measured while the "
-            "weights change, with random resized crops, mirroring, color noise and dropout. With the images (alexnet report --data)") in text
+            "weights change, with random resized crops, mirroring, color noise and dropout. "
+            "With the images (alexnet report --data)") in text
     assert "<code" not in text
 
 

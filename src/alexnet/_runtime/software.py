@@ -30,7 +30,7 @@ def software_versions() -> dict[str, str]:
 
 
 def versions_text(versions: dict[str, str]) -> str:
-    """The entries of a file that `software_versions` began, in a line: "alexnet 0.1.0 (commit 0123456789ab), torch 2.13".
+    """What `software_versions` found, and other versions, in a line: "alexnet 0.1.0 (commit 0123456789ab), torch 2.13".
     """
     commit = versions.get("alexnet_commit", "")
     return ", ".join(f"{name} {number}" + (f" (commit {commit[:12]})" if name == "alexnet" and commit else "")

@@ -38,7 +38,8 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
     lines.append("Comparisons, paired by seed, with Holm's correction:")
     for comparison in claim.comparisons:
         low, high = _DIRECTIONS.get(comparison.quantity, ("less", "more"))
-        lines.append(f"  {comparison.title}: expected {low if comparison.sign < 0 else high} {names[comparison.quantity]}; published: "
+        expected = f"{low if comparison.sign < 0 else high} {names[comparison.quantity]}"
+        lines.append(f"  {comparison.title}: expected {expected}; published: "
                      f"{format_expected(expectation(comparison))}")
     rates, limit = ", ".join(f"{rate:g}" for rate in design.rates), design.max_rates
     extended = f", extended until the best is interior, to {limit} at most" if limit > len(rates.split()) else ""

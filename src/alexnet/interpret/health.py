@@ -123,7 +123,8 @@ def findings(report: ActivationReport, arch: Arch, steps: int | None) -> list[Fi
         remedies = ["use units that do not saturate (arch.activation=relu)"] * (arch.activation != "relu") + [
             "use batch normalization (arch.norm=batch)"] * (arch.norm != "batch")
         found.append(Finding("vanishing", first.layer, f"the gradient of its weights is {first.gradient:.1g}, and the "
-                             f"largest of a layer is {largest:.1g}: gradients vanish on their way to it", " or ".join(remedies) or "use fewer layers"))
+                             f"largest of a layer is {largest:.1g}: gradients vanish on their way to it",
+                             " or ".join(remedies) or "use fewer layers"))
     return found
 
 

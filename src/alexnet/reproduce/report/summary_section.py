@@ -89,7 +89,9 @@ def summary(run: RunData) -> Summary:
     shown = result(run)
     low, high = shown.errors[0][1][0].interval
     is_pretrained = "init" in run.checkpoint.provenance
-    verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < shown.guessing_error else "not_better"
+    verdict: Verdict = "better" if high < shown.guessing_error else "not_better"
+    if shown.largest_class_error is None:
+        verdict = "unknown"
     return Summary(
         verdict, high - low > WIDE_INTERVAL, _confusions(run), _balanced(run), _never_right(run), outlook(run), run.fit,
         overfitting_remedy(is_pretrained, run.checkpoint.recipe), and_list(_training_only(run)),

@@ -111,7 +111,8 @@ def diagnosis(run: RunData) -> Diagnosis | None:
         "validation images", round(error * shown.measured_images), shown.measured_images, shown.guessing_error,
         epoch["train_loss"], arch, epoch["step"])
     return Diagnosis(
-        [*(finding for finding in [chance or loss] if finding), *layers], too_short, WARM_UP_STEPS, HEALTHY, last["step"], arch.activation,
+        [*(finding for finding in [chance or loss] if finding), *layers], too_short, WARM_UP_STEPS, HEALTHY,
+        last["step"], arch.activation,
         [(name, share, last["dead"][name]) for name, share in last["saturated"].items()], last["ratio"])
 
 
