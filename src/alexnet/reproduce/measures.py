@@ -131,7 +131,7 @@ class Design:
         setups = [self.setup(variant) for variant in self.claim.variants]
         kinds = [set(augmentations(arch, recipe)) for arch, recipe in setups]
         shared = [kind for kind in augmentations(*setups[0]) if all(kind in each for each in kinds)]
-        values = [{
+        values: list[dict[str, Json]] = [{
             "batch_size": recipe.batch_size, "epochs": recipe.epochs, "schedule": recipe.schedule,
             "momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "dropout": arch.dropout,
             "image_side": arch.input.side, "crop": arch.input.crop} for arch, recipe in setups]
