@@ -11,7 +11,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from rich.console import Console
 
-from alexnet.architecture.differences import SOURCES, Difference, differences, recipe_facts, to_json
+from alexnet.architecture.differences import (
+    BASES,
+    SOURCES,
+    Difference,
+    differences,
+    network_facts,
+    recipe_facts,
+    to_json,
+)
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
 from alexnet.architecture.recipe import Recipe
@@ -186,3 +194,37 @@ def test_the_comparison_does_not_import_torch():
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+OWN = "this project: §3.5's widths in one tower"
+
+
+def test_every_value_of_one_gpu_has_its_own_source():
+    """§3.5 has the widths, split over two GPUs; §3.2's network on one GPU is another one, with half the kernels."""
+    apart = {(each.where, each.what): each for each in differences(ARCHS["one-gpu"], ARCHS["paper"])}
+    assert {place: each.sources for place, each in apart.items()} == {
+        **{(f"conv{number}", "filters"): (OWN, "§3.5") for number in range(1, 6)},
+        **{(f"conv{number}", what): (OWN, "§3.5") for number in (2, 4, 5) for what in ("kernel size", "input maps")},
+        ("norm", "formula"): ("§3.3", "§3.3"),
+        ("total", "parameters"): ("counted", "counted"), ("total", "multiply-adds"): ("counted", "counted")}
+    caffe = {(each.where, each.what): each.sources[0] for each in differences(ARCHS["one-gpu"], ARCHS["caffe"])}
+    assert caffe["input", "crop"] == "§2, §4.1"
+    assert caffe["fc6", "initialization"] == "§5"
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_changed_network_has_the_sources_of_its_base_where_it_is_the_same(name):
+    base = ARCHS[BASES[name]]
+    same = network_facts(ARCHS[name]).items() & network_facts(base).items()
+    for other in ARCHS.values():
+        own = {(each.where, each.what): each.sources[0] for each in differences(ARCHS[name], other)}
+        its = {(each.where, each.what): each.sources[0] for each in differences(base, other)}
+        for place, _ in same:
+            if place in own and place in its and place[0] != "recipe":
+                assert own[place] == its[place], (other.name, place)
+
+
+def test_no_source_is_a_network_of_this_project():
+    """The paper is named by its sections, torchvision by its files; only the 2012 code is a source under its name."""
+    sources = {source for topics in SOURCES.values() for source in topics.values()}
+    assert sources & {*ARCHS, *RECIPES} == {"code2012"}

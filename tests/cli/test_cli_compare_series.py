@@ -62,6 +62,52 @@ def test_a_folder_of_train_seeds_stands_for_its_runs_and_the_text_says_how_it_te
     assert "measured: all 44 images" in printed
 
 
+def test_a_series_has_the_errors_of_the_last_epoch_as_train_seeds_printed_them(series, class_folders, capsys):
+    """The log's error after the last epoch, which is not the lowest in every run."""
+    logged = {}
+    for name in ("a", "b"):
+        for seed in range(3):
+            lines = (series / name / f"seed-{seed}" / "log.jsonl").read_text().splitlines()
+            epochs = [event for event in map(json.loads, lines) if event["event"] == "epoch"]
+            logged[f"{series}/{name}/seed-{seed}"] = [event["val_top1_error"] for event in epochs]
+    assert alexnet("compare", series / "a", "--with", series / "b", class_folders, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert [each["epoch"] for each in found] == [2] * 6
+    assert {each["run"]: each["top1_error"] for each in found} == pytest.approx({
+        name: errors[-1] for name, errors in logged.items()})
+    assert alexnet("compare", series / "a", "--with", series / "b", class_folders) == 0
+    assert "errors are those of the last epoch (RUN/last)" in capsys.readouterr().out
+    best = [f"{series}/{name}/seed-{seed}/best" for name in ("a", "b") for seed in range(3)]
+    assert alexnet("compare", *best[:3], "--with", *best[3:], class_folders, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert [each["top1_error"] for each in found] == pytest.approx([min(errors) for errors in logged.values()])
+
+
+def test_two_runs_have_the_errors_of_the_best_epoch_and_the_text_says_so(series, class_folders, capsys):
+    assert alexnet("compare", series / "a/seed-0", series / "b/seed-0", class_folders) == 0
+    assert "errors are those of the best epoch (RUN/best), which the validation images chose" in capsys.readouterr().out
+    assert alexnet("compare", series / "a/seed-0", series / "b/seed-0/last", class_folders) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"errors are of different epochs: {series}/a/seed-0: best epoch (RUN/best)" in printed
+
+
+@pytest.mark.parametrize("words", [("a", "b", "DATA"), ("a", "b"), ("b/seed-0", "a", "DATA")])
+def test_folders_of_seeds_are_pointed_to_with(series, class_folders, words, capsys, monkeypatch):
+    monkeypatch.chdir(series)
+    assert alexnet("compare", *(class_folders if word == "DATA" else word for word in words)) == 2
+    other = "b" if words[0] == "a" else "OTHER-RUNS"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(
+        f"; or compare two series of runs: alexnet compare a --with {other} [DATA]")
+
+
+def test_runs_of_two_series_one_by_one_are_compared_with_a_note(series, class_folders, capsys, monkeypatch):
+    monkeypatch.chdir(series)
+    assert alexnet("compare", "a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1", class_folders) == 0
+    assert "to compare the two series over their seeds: alexnet compare a --with b [DATA]" in capsys.readouterr().err
+    assert alexnet("compare", "a/seed-0", "b/seed-0", class_folders) == 0
+    assert "--with" not in capsys.readouterr().err
+
+
 def test_a_run_that_did_not_come_to_its_end_is_no_member_of_a_series(series, class_folders, tmp_path, capsys):
     shutil.copytree(series / "b", tmp_path / "b")
     log = tmp_path / "b" / "seed-1" / "log.jsonl"
@@ -99,7 +145,7 @@ def test_one_seed_each_falls_back_to_the_test_over_images_and_says_so(series, cl
     (("--with", "b"), "compare --with takes runs before --with and after it"),
     (("a/seed-0", "b/seed-0", "--with", "a/seed-1", "b/seed-1"),
      "the runs of one series differ in recipe.learning_rate"),
-    (("a/seed-0", "a/seed-0/best", "--with", "b"), "are the same checkpoint"),
+    (("a/seed-0", "a/seed-0/best", "--with", "b"), "are the same run"),
     (("a/seed-0", "copy", "--with", "b"), "hold the same weights, so they are no two runs"),
     (("a", "nothing", "--with", "b", "none"), "are no runs, and compare takes one data set")])
 def test_series_that_would_mislead_are_refused(series, words, problem, capsys, monkeypatch):
@@ -119,8 +165,12 @@ def test_images_that_chose_the_best_epoch_of_one_series_only_are_refused(series,
     assert alexnet("train", tmp_path / "half", *SMALL, "--epochs", 2, "--seeds", 2, "--out", tmp_path / "c") == 0
     capsys.readouterr()
     a = series / "a"
-    assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", tmp_path / "c", class_folders) == 2
+    assert alexnet("compare", a / "seed-0/best", a / "seed-1/best", "--with", tmp_path / "c/seed-0/best",
+                   tmp_path / "c/seed-1/best", class_folders) == 2
     assert "44 of the measured images chose the best epoch of" in capsys.readouterr().err
+    # They chose no last epoch, which a series is judged by unless another is named.
+    assert alexnet("compare", a / "seed-0", a / "seed-1", "--with", tmp_path / "c", class_folders) == 0
+    assert "were validated on different images in training" in " ".join(capsys.readouterr().out.split())
     # A pair of runs is compared, with a note.
     assert alexnet("compare", a / "seed-0", tmp_path / "c/seed-0", class_folders) == 0
     assert "which favors the former" in capsys.readouterr().err

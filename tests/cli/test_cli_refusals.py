@@ -1,5 +1,6 @@
 """A mistake that can be seen without the images is refused before they are packed: the cache stays empty."""
 
+import json
 import shutil
 
 import pytest
@@ -62,6 +63,29 @@ def test_train_refuses_to_resume_another_run_before_it_packs(refused, run, tmp_p
             pytest.skip("this processor trains in fp32 by default")
         sentence = "was begun with another precision"
     assert sentence in refused("train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize(("division", "options", "sentence"), [
+    ({}, ["--fold", "2/5"], "was begun without --fold, and this is on fold 2/5"),
+    ({"fold": [1, 5]}, ["--fold", "2/5"], "was begun on fold 1/5, and this is on fold 2/5"),
+    ({"fold": [1, 5]}, [], "was begun on fold 1/5, and this is without --fold"),
+    ({}, ["--group", "folder"], "was begun without --group, and this is with --group folder"),
+    ({"group": "{tree}_{n}.png"}, ["--group", "folder"], "was begun with --group {tree}_{n}.png, and this is with")])
+def test_train_refuses_to_resume_with_other_images_before_it_packs(
+        refused, run, tmp_path, division, options, sentence):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"] |= division
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert sentence in refused("train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run", *options)
+
+
+def test_train_refuses_to_resume_on_data_of_other_class_names_before_it_packs(refused, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for split in ("train", "val"):
+        (tmp_path / "PHOTOS" / split / "ash").rename(tmp_path / "PHOTOS" / split / "aspen")
+    assert "was begun with other classes ('ash' then, 'aspen' now)" in refused(
+        "train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run")
 
 
 def test_train_refuses_to_resume_on_data_of_another_number_of_classes(refused, run, tmp_path):

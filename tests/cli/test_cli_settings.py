@@ -180,3 +180,16 @@ def test_shell_completion_can_be_installed(capsys):
     assert "lr-find" in script
     assert "--batch-size" in script
     assert shutil.which("bash") is None or "complete" in script
+
+
+def test_the_defaults_are_said_to_be_what_they_are(capsys):
+    """Of a convolution the default stride is 1, and the paper's first one has 4; of patience the paper gives none."""
+    assert alexnet("list", "one-gpu") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "A network's defaults are those of its fields in Python, and not the paper's values" in printed
+    assert "recipe's defaults" not in printed
+    assert alexnet("list", "modern") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("A recipe's defaults are the paper's values; but patience, of which the paper gives no number, is this "
+            "project's, and lighting_scale is cuda-convnet2's.") in printed
+    assert "network's defaults" not in printed

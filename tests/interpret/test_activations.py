@@ -25,7 +25,7 @@ from alexnet.interpret.activations import (
     saturated,
     training_views,
 )
-from alexnet.interpret.health import findings
+from alexnet.interpret.health import chance_finding, findings, layer_findings
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claim_networks, compare
 from alexnet.training import monitor, trainer
@@ -131,13 +131,23 @@ def test_a_unit_that_is_active_for_one_image_is_not_dead(tiny):
     assert report.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
 
 
+def test_the_error_is_that_of_the_same_batches_and_the_largest_class_has_most_of_their_images(tiny):
+    network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
+    report = inspect_activations(network, parts, rate=0.1)
+    views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    wrong = sum(int(row.argmax()) != int(label) for row, label in zip(network(views), labels, strict=True))
+    assert (report.top1_wrong, report.top1_error) == (wrong, wrong / 12)
+    assert report.largest_class == max(labels.tolist().count(number) for number in range(4))
+    assert report.to_json()["top1_error"] == wrong / 12
+
+
 def reported(found: list[Finding]) -> list[tuple[str, str]]:
     return [(finding.kind, finding.subject) for finding in found]
 
 
 def test_a_finding_names_the_kind_the_layer_and_the_number(tiny):
     report = inspect_activations(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
-    report = replace(report, units=tuple(replace(layer, dead=0.0) for layer in report.units))
+    report = replace(report, top1_wrong=0, units=tuple(replace(layer, dead=0.0) for layer in report.units))
     relu, tanh = override(tiny, ["norm=none"]), override(tiny, ["norm=none", "activation=tanh"])
     assert findings(report, relu, 500) == []
 
@@ -169,6 +179,46 @@ def test_a_finding_names_the_kind_the_layer_and_the_number(tiny):
               for finding in findings(changed, tiny, 500)]
     assert [finding.kind for finding in normed] == ["dead", "vanishing", "loss_not_falling"]
     assert not [finding for finding in normed if "norm" in finding.remedy]
+
+
+# Wilson's intervals by hand: 476 of 512 is 93.0% (90.4% to 94.9%), 450 is 87.9% (84.8% to 90.4%). The largest class has
+# 37 of 512 images, so that always answering it errs in 92.8%.
+@pytest.mark.parametrize(("wrong", "steps", "kinds"), [
+    (476, 150, ["error_at_chance", "vanishing"]), (476, None, ["error_at_chance", "vanishing"]), (450, 150, [])])
+def test_a_sigmoid_network_at_chance_is_not_called_healthy(tiny, wrong, steps, kinds):
+    """The numbers of `alexnet diagnose embedded`: no unit is saturated, and conv1 has 1% of the largest gradient."""
+    network = network_of(tiny, "norm=none", "dense_norm=false", "activation=sigmoid", "classes=14")
+    report = inspect_activations(network, some(), rate=1e-3)
+    report = replace(
+        report, images=512, top1_wrong=wrong, largest_class=37, loss=2.65,
+        units=tuple(replace(layer, saturated=0.2, dead=0.09) for layer in report.units),
+        weights=tuple(replace(layer, gradient=1e-5 if layer.layer == "conv1" else 1e-3, update=1e-3 * layer.weight)
+                      for layer in report.weights))
+    found = findings(report, network.arch, steps)
+    assert [finding.kind for finding in found] == kinds
+    if found:
+        after = f" after {steps} steps" if steps else ""
+        assert found[0].problem == (
+            f"the error is at chance{after}: the top-1 error on 512 measured images is 93.0% (95% interval 90.4% to "
+            "94.9%), and always answering the largest class would be wrong for 92.8%; the loss is 2.650, and ln(14) = "
+            "2.639 is that of the same probability for every class")
+        assert found[0].remedy.startswith("use ReLU (arch.activation=relu)")
+        assert found[1].problem.startswith("the gradient of its weights is 1e-05, and the largest of a layer is 0.001")
+
+
+def test_a_lucky_few_and_a_single_class_are_not_called_chance():
+    network = arch("cifar")
+    assert chance_finding("images", 1, 4, 0.5, 0.7, network, 10) is None  # Wilson: up to 69.9%, but half of chance
+    assert chance_finding("images", 0, 40, 0.0, 0.1, network, 10) is None  # one class: there is no chance to beat
+    assert chance_finding("images", 36, 40, 0.9, 2.3, network, 10).kind == "error_at_chance"
+
+
+def test_units_that_are_saturated_for_every_image_are_reported_without_a_saturated_layer():
+    """A layer of which 40% of the units are always saturated, and the others never."""
+    (found,) = layer_findings("tanh", {"tanh1": 0.4}, {"tanh1": 0.4}, {})
+    assert (found.kind, found.subject) == ("saturated", "tanh1")
+    assert found.problem == "40% of its units are saturated for every image measured, and pass hardly any gradient"
+    assert layer_findings("tanh", {"tanh1": 0.4}, {"tanh1": 0.2}, {}) == []
 
 
 @pytest.mark.parametrize("change", [{"gradient": math.inf}, {"gradient": math.nan}, {"gradient": 1e30}])
@@ -250,7 +300,10 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert most("tanh, pixels of 0 to 255") > 0.5 > most("tanh")
     assert "saturated" in {finding["kind"] for finding in rows["tanh, pixels of 0 to 255"]["findings"]}
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
-    assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Before the first step → after 1." in printed
+    assert "sigmoid: the error is at chance after 1 step" in printed
+    assert "healthy" not in printed
     assert activations.FLAT_SLOPE == 0.05
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,25 @@ def test_a_loaded_checkpoint_equals_the_saved_one(saved, tmp_path):
     network = AlexNet(saved.arch, seed=1).eval()
     with torch.inference_mode():
         assert torch.equal(back.network()(x), network(x))
+
+
+def test_a_checkpoint_says_which_software_wrote_it(saved, tmp_path):
+    save(saved, tmp_path)
+    written = load(tmp_path).versions
+    assert written["alexnet"] == version("alexnet")
+    assert written["torch"] == torch.__version__
+    assert written == json.loads((tmp_path / "checkpoint.json").read_text())["versions"]
+
+
+@pytest.mark.parametrize("versions", [{"torch": "2.10.0"}, None, "2.10.0"])
+def test_a_checkpoint_of_before_versions_were_recorded_is_read(saved, tmp_path, versions):
+    save(saved, tmp_path)
+    head = json.loads((tmp_path / "checkpoint.json").read_text())
+    del head["sha256"], head["versions"]
+    head |= {"versions": versions} if versions else {}
+    digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
+    (tmp_path / "checkpoint.json").write_text(json.dumps({**head, "sha256": digest}, indent=1))
+    assert load(tmp_path).versions == (versions if isinstance(versions, dict) else {})
 
 
 def test_a_run_folder_means_its_best_then_its_last(saved, tmp_path):

@@ -122,7 +122,7 @@ def test_a_network_with_runs_that_have_no_value_says_how_many_are_drawn():
 
 
 @pytest.mark.parametrize(("expected", "label", "dashes"), [
-    ({"paper": -1.4}, "paper −1.4", ()), ({"paper": -1.0, "is_bound": True}, "paper over 1", ()),
+    ({"paper": -1.4}, "paper −1.4", ()), ({"paper": -1.0, "is_bound": True}, "paper beyond −1.0", ()),
     ({"paper": -2.8, "source": "X"}, "published −2.8", ()), ({"least": -1.0}, "least effect −1.0", (3.0, 2.0))])
 def test_the_figure_has_a_line_at_the_size_that_the_verdict_is_about(expected, label, dashes):
     axes = claim_dots(outcome(comparisons=[comparison(**expected)])).axes[0]

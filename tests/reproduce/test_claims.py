@@ -299,7 +299,7 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     text = " ".join(printed.out.split())
     assert "UNDECIDED: color noise against no color noise: " in text
     assert "top-1 error (2 seeds, no interval). --quick decides nothing" in text or "(95% interval " in text
-    assert "--quick decides nothing. Published: over 2.4% (over 1 point of 41.7%)." in text
+    assert "--quick decides nothing. Published: beyond −2.4% (over 1 point of 41.7%)." in text
     assert "--quick decides nothing. Published: no number; least effect −1.0 points." in text
     assert "Would contradict it: color noise raises the error, or has no significant effect and 2.4%" in printed.err
     assert "lighting, color noise, rate 0.01, seed 1000: top-1 error " in printed.err

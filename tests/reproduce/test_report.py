@@ -226,6 +226,14 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path):
         write_report(tmp_path)
 
 
+def test_the_environment_names_the_software_that_wrote_the_run(tmp_path: Path):
+    config = json.loads((write_run(tmp_path) / "config.json").read_text())
+    config["versions"] = {"alexnet": "0.1.7", "alexnet_commit": "c" * 40, "python": "3.11", "torch": "2.13"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert f"alexnet 0.1.7 alexnet commit {'c' * 40} python 3.11 torch 2.13" in text
+
+
 def test_a_half_written_log_line_is_ignored(tmp_path: Path):
     run = write_run(tmp_path)
     with (run / "log.jsonl").open("a") as log:
@@ -244,6 +252,22 @@ def test_diagnosis_shows_the_findings_of_the_log(measured_page: Path):
     text = words(measured_page.read_text(encoding="utf-8"))
     assert "relu5: 50% of its units are zero for every image measured" in text
     assert "Measurements at step 225" in text
+
+
+def test_a_run_at_chance_is_not_called_healthy(tmp_path: Path):
+    """38 of 40 images wrong, 95.0%; six classes: 83.3% for a guess. Every unit responds."""
+    signals = {"event": "signals", "step": 300, "saturated": {"relu1": 0.5}, "dead": {"relu1": 0.0},
+               "ratio": {"fc7": 0.001}}
+    write_run(tmp_path, events=[signals])
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Healthy: the error is better than chance, units respond" in text
+    for which in ("best", "last"):
+        wrong = {"photographs": 40, "loss": 1.8, "top1_error": 0.95, "top5_error": 0.1,
+                 "interval": {"top1_error": [0.835, 0.986], "top5_error": [0.04, 0.23]}}
+        save(replace(load(tmp_path / which), errors=wrong), tmp_path / which)
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Healthy" not in text
+    assert "The error is at chance after 30 steps: the top-1 error on 40 validation images is 95.0%" in text
 
 
 def test_a_short_run_is_not_diagnosed(tmp_path: Path):

@@ -88,13 +88,46 @@ def test_a_network_without_a_hidden_layer_has_no_logits_from_its_maps():
 def test_the_page_names_it_with_both_errors_the_rule_and_what_to_do(tmp_path: Path, packed_images: PackedImages):
     text = words(write_report(write_run(tmp_path, epochs=4), packed_images).read_text(encoding="utf-8"))
     assert "Does it under- or overfit? Underfitting: it is wrong on" in text  # random weights
-    assert "of 30 training images as they are, without augmentation and dropout, and on" in text
+    assert ("of 30 training images as they are, without random resized crops, mirroring, color noise and dropout, and "
+            "on") in text
     assert "The rule: underfitting is an error above 25% on the training images." in text
     assert "higher by 10 percentage points or more, with 95% intervals that are apart" in text
     assert "a learning rate from alexnet lr-find" in text
     assert "Would more training help? Yes, probably: it has not learned its training images yet" in text
     other = replace(packed_images, fingerprint="0" * 64)
     assert "Does it under- or overfit?" not in words(write_report(tmp_path, other).read_text(encoding="utf-8"))
+
+
+def without_randomness(folder: Path) -> Path:
+    """A run whose network has no dropout, and whose recipe has center crops only."""
+    write_run(folder, epochs=4)
+    for which in ("best", "last"):
+        saved = load(folder / which)
+        plain = replace(saved.recipe, crop="center", mirror=False, lighting=0.0, label_smoothing=0.0)
+        save(replace(saved, arch=replace(saved.arch, dropout=0.0), recipe=plain), folder / which)
+    return folder
+
+
+def test_a_run_without_random_views_and_dropout_is_not_said_to_have_them(tmp_path: Path, packed_images: PackedImages):
+    text = words(write_report(without_randomness(tmp_path), packed_images).read_text(encoding="utf-8"))
+    assert "of 30 training images as they are and on" in text
+    assert "a larger network (--arch), weaker regularization (weight decay), or pretrained weights" in text
+    assert ("Training errors are measured during training, while the weights change, so they may be higher than "
+            "validation errors. At the end, it is wrong on") in text
+    told = text.partition("Recipe and environment")[0].partition("Architecture")[0]
+    assert not [word for word in ("dropout", "random crop", "random resized", "random view", "color noise") if
+                word in told.lower()]
+    unmeasured = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "its training error is measured while the weights change. With the images" in unmeasured
+
+
+def test_the_curves_name_what_the_run_trained_with(tmp_path: Path, packed_images: PackedImages):
+    text = words(write_report(write_run(tmp_path), packed_images).read_text(encoding="utf-8"))
+    assert ("while the weights change, and with random resized crops, mirroring, color noise and dropout, so they may "
+            "be higher") in text
+    change(tmp_path, transform="mine.flip")
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "color noise, the transform mine.flip and dropout, so they" in text
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------

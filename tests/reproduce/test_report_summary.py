@@ -113,7 +113,7 @@ def curves(run: RunData, *epochs: tuple[float, float, float, float], **recipe: o
 
 def test_whether_more_epochs_help_is_read_from_the_curves_and_the_errors_on_training_images(run: RunData):
     fallen, fitted = (1.8, 0.8, 1.8, 0.8), (0.2, 0.05, 1.0, 0.30)
-    # The training error of the log is that of random views under dropout, which decides nothing.
+    # The training error of the log is that of random crops and of changing weights, which decides nothing.
     assert outlook(curves(run, fallen, (1.2, 0.5, 1.2, 0.52))) == "unmeasured"
     assert outlook(curves(run, fallen, fitted)) == "unmeasured"
     measured = replace(run, fit=Fit(Errors(100, 0.0, 40, 0), Errors(100, 0.0, 41, 0), 100))
@@ -135,8 +135,9 @@ def test_the_page_says_whether_more_training_helps(tmp_path: Path):
     assert ("Would more training help? It has finished epoch 3 of 4. If it is no longer running, the same command "
             "with --resume goes on.") in text
     text = words(write_report(write_run(tmp_path, epochs=4)).read_text(encoding="utf-8"))
-    assert ("Would more training help? The log alone cannot tell: its training error is that of random views under "
-            "dropout. With the images (alexnet report --data)") in text
+    assert ("Would more training help? The log alone cannot tell: its training error is measured while the "
+            "weights change, with random resized crops, mirroring, color noise and dropout. "
+            "With the images (alexnet report --data)") in text
     assert "<code" not in text
 
 

@@ -148,9 +148,9 @@ def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text)
 @pytest.mark.parametrize(("changes", "cell", "sentence"), [
     ({"paper": -1.4}, "−1.4 points", "the paper's number, −1.4 points"),
     ({"paper": 6.0, "unit": "times"}, "6 times", "the paper's number, 6 times"),
-    ({"paper": -1.0, "is_bound": True}, "over 1 point", "the paper's number, over 1 point"),
-    ({"paper": 2.5, "is_bound": True}, "over 2.5 points", "the paper's number, over 2.5 points"),
-    ({"paper": 2.0, "is_bound": True, "unit": "times"}, "over 2 times", "the paper's number, over 2 times"),
+    ({"paper": -1.0, "is_bound": True}, "beyond −1.0 points", "the paper's number, beyond −1.0 points"),
+    ({"paper": 2.5, "is_bound": True}, "beyond +2.5 points", "the paper's number, beyond +2.5 points"),
+    ({"paper": 2.0, "is_bound": True, "unit": "times"}, "beyond 2 times", "the paper's number, beyond 2 times"),
     ({"paper": -2.8, "source": "X"}, "−2.8 points (X)", "the number of X, −2.8 points"),
     ({"least": -0.5}, "no number; least effect −0.5 points", "the least effect that counts, −0.5 points"),
     ({"least": 1 / 1.1, "unit": "times"}, "no number; least effect 0.91 times",

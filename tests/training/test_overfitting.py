@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alexnet.architecture.presets import arch
+from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.inference.metrics import Errors
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
-from alexnet.training.overfitting import risen_loss_finding
+from alexnet.training.overfitting import overfitting_remedy, risen_loss_finding
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -80,23 +80,40 @@ def test_the_monitor_reports_it_once_and_its_extent_at_the_end():
     assert (found.kind, "1.4 -> 6, while" in found.problem) == ("risen_loss", True)
 
 
+@pytest.mark.parametrize(("name", "settings", "named", "unnamed"), [
+    ("paper", {}, "more augmentation and label smoothing (recipe.crop=resized, recipe.label_smoothing=0.1)", "trivial"),
+    ("modern", {}, "more augmentation (recipe.trivial_augment=true)", "smoothing"),  # resized crops, smoothing of 0.1
+    ("modern", {"label_smoothing": 0.0}, "(recipe.trivial_augment=true, recipe.label_smoothing=0.1)", "crop=resized"),
+    ("modern", {"trivial_augment": True}, "try more images, trained weights", "augmentation"),
+    ("head", {}, "more images, or other trained weights", "--head")])
+def test_nothing_is_recommended_that_the_run_has(name, settings, named, unnamed):
+    remedy = overfitting_remedy(False, replace(recipe(name), **settings))
+    assert named in remedy
+    assert unnamed not in remedy
+
+
+def test_a_run_with_frozen_convolutions_is_not_told_to_freeze_them():
+    assert "(--freeze conv, or --head)" in overfitting_remedy(True, recipe("finetune"))
+    assert "(--head)" in overfitting_remedy(True, replace(recipe("finetune"), freeze="conv"))
+
+
 def test_the_output_layer_alone_has_no_epochs_in_which_the_loss_rises():
-    monitor = Monitor(replace(arch("small"), classes=10), is_pretrained=True, is_head=True)
+    monitor = Monitor(replace(arch("small"), classes=10), is_pretrained=True, recipe=recipe("head"))
     assert not any(monitor.epoch_findings(epoch) for epoch in epochs(*RISING))
 
 
 def test_a_resumed_run_reports_a_risen_loss_where_an_uninterrupted_one_does(packed, tiny, tmp_path, monkeypatch):
     """The validation loss rises after epoch 2 by a script; the run is resumed after epochs 3 and 4."""
     script = [1.3, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0]
-    arch = replace(tiny, dropout=0.0)  # the training loss must fall to half within five or six epochs
-    recipe = Recipe("quick", epochs=7, batch_size=16, learning_rate=0.05, schedule="constant", decay_biases=False)
+    network = replace(tiny, dropout=0.0)  # the training loss must fall to half within five or six epochs
+    quick = Recipe("quick", epochs=7, batch_size=16, learning_rate=0.05, schedule="constant", decay_biases=False)
 
     def train(out, stops):
         for done, stop in zip([0, *stops], [*stops, 7], strict=True):
             losses = iter(script[done:])
             monkeypatch.setattr("alexnet.training.trainer.evaluate",
                                 lambda *a, losses=losses, **k: Errors(44, 44 * next(losses), 11, 0))
-            build(RunSpec(packed, arch, replace(recipe, epochs=stop), tmp_path / out, resume=True)).fit()
+            build(RunSpec(packed, network, replace(quick, epochs=stop), tmp_path / out, resume=True)).fit()
         events = map(json.loads, (tmp_path / out / "log.jsonl").read_text().splitlines())
         return [(event["step"], event["problem"]) for event in events
                 if event["event"] == "warning" and event["kind"] == "risen_loss"]

@@ -4,10 +4,12 @@ import json
 import math
 import shutil
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.presets import arch
@@ -20,7 +22,7 @@ from alexnet.models import checkpoint
 from alexnet.training.advice import epochs_finding, few_images_finding
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
-from alexnet.training.run_folder import LOCK
+from alexnet.training.run_folder import LOCK, read_config
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, State
 from command_line import SMALL, alexnet
@@ -132,6 +134,20 @@ def test_a_run_of_one_epoch_that_is_given_more_records_that_its_best_epoch_is_ch
     assert best.training["epoch"] == 1
     assert set(best.seen.selected_on) == set(packed.split("val").content_hashes)
     assert best.describe() == first.describe(), "the weights are the same"
+
+
+def test_config_and_checkpoints_say_which_software_wrote_them(packed, tiny, tmp_path, capsys):
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path)).fit()
+    versions = read_config(tmp_path)["versions"]
+    assert versions["alexnet"] == version("alexnet")
+    assert versions["torch"] == torch.__version__
+    without_python = {name: number for name, number in versions.items() if name != "python"}
+    for name in ("best", "last"):
+        assert json.loads((tmp_path / name / "checkpoint.json").read_text())["versions"] == without_python
+    assert alexnet("list", "weights", tmp_path) == 0
+    assert f"written by alexnet {version('alexnet')}" in capsys.readouterr().out
+    assert alexnet("list", "weights", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["versions"] == without_python
 
 
 def test_a_short_run_that_explodes_says_so_at_the_end():

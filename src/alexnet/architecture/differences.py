@@ -55,11 +55,10 @@ SOURCES: dict[str, dict[str, str]] = {
     "torchvision": {"recipe": "torchvision, references/classification",
                     "views": "torchvision, references/classification",
                     "input": "torchvision, AlexNet_Weights", "else": "torchvision, models/alexnet.py"},
-    "one-gpu": {"towers": "§3.5, one GPU", "else": "paper"},
-    "paper-bn": {"input": "this project", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models",
-                 "initialization": "this project", "else": "paper"},
+    "one-gpu": {"norm": "§3.3", "else": "this project: §3.5's widths in one tower"},
+    "paper-bn": {"order": "cvjena/cnn-models", "norm": "cvjena/cnn-models", "else": "this project"},
     "torchvision-bn": {"initialization": "this project", "order": "this project, after cvjena/cnn-models",
-                       "norm": "this project, after cvjena/cnn-models", "else": "torchvision"},
+                       "norm": "this project, after cvjena/cnn-models", "else": "this project"},
     "cifar": {"else": "this project, after Figure 1 and layers-18pct"},
     "cifar-18pct": {"recipe": "cuda-convnet, layer-params-18pct", "views": "cuda-convnet, CIFARDataProvider",
                     "noise": "cuda-convnet, CIFARDataProvider", "input": "cuda-convnet, CIFARDataProvider",
@@ -74,6 +73,9 @@ SOURCES: dict[str, dict[str, str]] = {
 SOURCES["code2010"] = {topic: source.replace("params-145.cfg", "params-145-2010.cfg")
                        for topic, source in SOURCES["code2012"].items()}
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
+
+BASES = {"paper-conv6": "paper", "one-gpu": "paper", "paper-bn": "paper", "torchvision-bn": "torchvision"}
+"""Network -> the one that it changes. What is the same in both has the source that it has there."""
 
 _OPS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid", "mapnorm": "norm within maps", **POOLINGS}
 _NORMS = {"lrn": "response norm", "batch": "batch norm", "none": ""}
@@ -304,10 +306,17 @@ def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposit
         name, preset_facts = arch.name, network_facts(ARCHS[arch.name]) if arch.name in ARCHS else None
     if preset_facts is None:
         return "its own"
-    preset_fact = preset_facts.get(place)
-    if (preset_fact and preset_fact.value) != (fact and fact.value):
+    value = fact and fact.value
+    if _value_at(preset_facts, place) != value:
         return "--set"
+    if topic not in ("recipe", "views", "noise") and name in BASES and (
+            _value_at(network_facts(ARCHS[BASES[name]]), place) == value):
+        name = BASES[name]
     return SOURCES[name].get(topic, SOURCES[name]["else"])
+
+
+def _value_at(facts: Mapping[Place, Fact], place: Place) -> str | None:
+    return facts[place].value if place in facts else None
 
 
 def to_json(

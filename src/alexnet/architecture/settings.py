@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.differences import SOURCES
+from alexnet.architecture.differences import BASES, SOURCES
 from alexnet.architecture.overrides import Json
 from alexnet.architecture.presets import ABOUT_ARCHS, ABOUT_RECIPES, ARCHS, RECIPES, default_recipe
 from alexnet.errors import UserError, did_you_mean
@@ -105,7 +105,8 @@ def _source(name: str, recipe: bool) -> str:
     if recipe:
         return topics.get("recipe", topics["else"])
     of_network = [source for topic, source in topics.items() if topic not in ("recipe", "views", "noise")]
-    return "; ".join(dict.fromkeys(of_network))
+    base = [f"{BASES[name]}, but for what this changes"] if name in BASES else []
+    return "; ".join(dict.fromkeys([*base, *of_network]))
 
 
 def _settings(path: str, config: Any) -> Iterator[Setting]:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
+from alexnet._runtime.software import versions_text
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.recipe import Recipe
@@ -75,9 +76,12 @@ def _list_weights(name: str | None, json_: bool) -> None:
         saved = _saved(name)
         if json_:
             print(json.dumps({"name": name, "arch": saved.arch.name, "classes": len(saved.classes),
-                              "class_names": saved.classes, "errors": saved.errors}, indent=2))
+                              "class_names": saved.classes, "errors": saved.errors,
+                              "versions": saved.versions}, indent=2))
         else:
             console.print(f"{name}: {saved.arch.name}, {len(saved.classes):,} classes", soft_wrap=True)
+            if saved.versions:
+                console.print(f"written by {versions_text(saved.versions)}", soft_wrap=True, markup=False)
             console.print(", ".join(saved.classes))
 
 

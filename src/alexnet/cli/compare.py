@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +68,9 @@ def compare(
     runs/b/seed-* DATA`. A t test compares their top-1 errors, paired by seed where both series have the same seeds and
     validation images.
 
+    Errors are those of each run's best epoch; with --with, those of its last epoch, as `train --seeds` prints them.
+    RUN/best and RUN/last name one of the two.
+
     Args:
         paths: Two or more runs or checkpoints, then the data. Default of the data: that of the first run.
         with_: Runs of the second series; the runs before it are the first. A folder that `train --seeds` wrote stands
@@ -82,9 +87,11 @@ def compare(
     names, others, data = _split_data(paths, with_)
     given = class_names(classes)
     every = [*names, *others]
-    checkpoints = [open_weights(name, given) for name in every]
-    _require_different(checkpoints, every)
+    # The best epoch of a run is chosen by its validation images, so that its error on them is too low. A series is
+    # judged by the last one, as the results of this project are.
+    checkpoints = [open_weights(name if with_ is None else _last_epoch(name), given) for name in every]
     is_series = len(others) > 1
+    _require_different(checkpoints, every, is_series)
     if others and not is_series:
         say("note: one run in each series, so there is no spread over seeds; McNemar's test compares these two "
             "networks, and says nothing about other seeds")
@@ -103,13 +110,15 @@ def _print_pairs(
     from rich.console import Console
 
     from alexnet.cli.render_metrics import comparison_table
+    from alexnet.cli.render_series import epochs_text
     from alexnet.inference.comparison import paired_tests
     from alexnet.reproduce.run_settings import differing_settings
 
     settings, tests = differing_settings(checkpoints), paired_tests(measured.right_RN)
     if json_:
         print(json.dumps({
-            "runs": [{"run": name, "checkpoint": str(saved.path), **each.to_json()}
+            "runs": [{"run": name, "checkpoint": str(saved.path), "epoch": saved.training.get("epoch"),
+                      **each.to_json()}
                      for name, saved, each in zip(names, checkpoints, measured.errors, strict=True)],
             "settings": [asdict(setting) for setting in settings],
             "tests": [{**test.to_json(), "first": names[test.first], "second": names[test.second]} for test in tests],
@@ -117,13 +126,14 @@ def _print_pairs(
         return
     Console(highlight=False).print(comparison_table(
         names, settings, measured.errors, tests, len(checkpoints[0].classes), all_settings))
+    print(epochs_text(names, checkpoints))
     print(measured.selection.describe())
 
 
 def _print_series(series: tuple[Series, Series], measured: _Measured, all_settings: bool, json_: bool) -> None:
     from rich.console import Console
 
-    from alexnet.cli.render_series import series_table
+    from alexnet.cli.render_series import epochs_text, series_table
     from alexnet.reproduce.run_settings import differing_settings
     from alexnet.reproduce.seed_series import compare_series, spread_json
 
@@ -136,7 +146,8 @@ def _print_series(series: tuple[Series, Series], measured: _Measured, all_settin
                 if setting.name not in ("seed", "epoch", "step")]
     if json_:
         print(json.dumps({
-            "runs": [{"run": name, "checkpoint": str(saved.path), "seed": seed, **each.to_json()}
+            "runs": [{"run": name, "checkpoint": str(saved.path), "epoch": saved.training.get("epoch"), "seed": seed,
+                      **each.to_json()}
                      for one, values in zip(series, errors, strict=True) for name, saved, seed, each in zip(
                          one.names, one.checkpoints, one.seeds, values, strict=True)],
             "settings": [asdict(setting) for setting in settings],
@@ -144,6 +155,7 @@ def _print_series(series: tuple[Series, Series], measured: _Measured, all_settin
             "test": test.to_json(), "views": 1, "measured": measured.selection.to_json()}, indent=2))
         return
     Console(highlight=False).print(series_table(series, settings, errors, test, all_settings))
+    print(epochs_text([*first.names, *second.names], [*first.checkpoints, *second.checkpoints]))
     print(measured.selection.describe())
 
 
@@ -154,8 +166,12 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
 
     usage = "alexnet compare runs/a/seed-0 runs/a/seed-1 --with runs/b/seed-0 runs/b/seed-1 [DATA]"
     if with_ is None:
-        for path in paths:  # the folder of several runs would be taken for data
-            require_single_run(Path(path))
+        try:
+            for path in paths:  # the folder of several runs would be taken for data
+                require_single_run(Path(path))
+        except UserError as error:
+            raise UserError(error.problem, f"{error.remedy}; or compare two series of runs: {_with_line(paths)}"
+                            ) from error
     parts, data = [list(paths), list(with_ or [])], list[str]()
     for part in parts:
         if part and not (is_weights(part[-1]) or runs_in(Path(part[-1]))):
@@ -168,6 +184,7 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
     names, others = ([name for path in part for name in (list(map(str, runs_in(Path(path)))) or [path])]
                      for part in parts)
     if with_ is None:
+        _note_series(names)
         require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
     else:
         require(len(names) > 0 and len(others) > 0, "compare --with takes runs before --with and after it", usage)
@@ -175,6 +192,31 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
                 f"{'s' * (len(names) > 1)} and the other {len(others)}: one run has no spread over seeds",
                 "give each series two runs or more, or compare one run with one")
     return names, others, data[0] if data else None
+
+
+def _with_line(paths: Sequence[str]) -> str:
+    """The command line that compares the folders of runs among these paths as series; a second one may be missing."""
+    from alexnet.models.checkpoint_files import runs_in
+
+    folders = [shlex.quote(path) for path in paths if runs_in(Path(path))]
+    first, second = (folders if len(folders) == 2 else [folders[0], "OTHER-RUNS"])
+    return f"alexnet compare {first} --with {second} [DATA]"
+
+
+def _note_series(names: Sequence[str]) -> None:
+    """Say how to compare runs as two series, if they are those of two folders, each with several."""
+    folders = Counter(str(Path(name).parent) for name in names)
+    if len(folders) == 2 and min(folders.values()) > 1:
+        first, second = map(shlex.quote, folders)
+        say("note: these runs are compared pair by pair, each test over the images; to compare the two series over "
+            f"their seeds: alexnet compare {first} --with {second} [DATA]")
+
+
+def _last_epoch(run: str) -> str:
+    """A run's checkpoint of its last epoch, which `train --seeds` reports; anything else unchanged."""
+    from alexnet.models.checkpoint_files import HEAD
+
+    return str(Path(run) / "last") if (Path(run) / "last" / HEAD).is_file() else run
 
 
 def _two_series(
@@ -189,14 +231,15 @@ def _two_series(
     return first, second
 
 
-def _require_different(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
-    """Raise UserError if two names are of one checkpoint, such as a run folder and its best/."""
+def _require_different(checkpoints: Sequence[Checkpoint], names: Sequence[str], is_series: bool) -> None:
+    """Raise UserError if two names are of one checkpoint, such as a run folder and its best/; in series, of one run."""
     former: dict[Path, str] = {}
     for saved, name in zip(checkpoints, names, strict=True):
         if saved.path is not None:
-            path = saved.path.resolve()
-            require(path not in former, f"{former.get(path)} and {name} are the same checkpoint",
-                    "name each checkpoint once")
+            path, what = saved.path.resolve(), "checkpoint"
+            if is_series and path.name in ("best", "last"):
+                path, what = path.parent, "run"
+            require(path not in former, f"{former.get(path)} and {name} are the same {what}", f"name each {what} once")
             former[path] = name
 
 

@@ -134,7 +134,8 @@ def _diagnose_checkpoint(
     console = Console(highlight=False)
     console.print(activations_table(report))
     console.print(f"\n{report.images:,} of {len(training):,} training images, in whole batches; loss "
-                  f"{report.loss:.3f}; updates without momentum at the learning rate of its "
+                  f"{report.loss:.3f}, top-1 error {report.top1_error:.1%}, both as in training; "
+                  "updates without momentum at the learning rate of its "
                   f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}. The network was trained on "
                   f"{seen.trained_on:,}{' or more' if seen.unknown else ''} of these {len(training):,} images.")
     if seen.looks_trained_on:

@@ -249,23 +249,24 @@ def before_after_table(networks: Sequence[BeforeAfter], steps: int) -> Renderabl
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "saturated", "dead", "first/last", "loss"):
+    for title in ("", "saturated", "dead", "first/last", "loss", "error"):
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
 
     def change(network: BeforeAfter, text: Callable[[ActivationReport], str]) -> str:
-        return f"{text(network.before)} → {text(network.after) if network.after else 'nan'}"
+        return f"{text(network.before)}→{text(network.after) if network.after else 'nan'}"
 
     for network in networks:
         table.add_row(
             network.name, change(network, lambda report: f"{max(unit.saturated for unit in report.units):.0%}"),
             change(network, lambda report: f"{max(unit.dead for unit in report.units):.0%}"),
             change(network, lambda report: f"{_gradient_ratio(report):.0e}"),
-            change(network, lambda report: f"{report.loss:.2f}"))
+            change(network, lambda report: f"{report.loss:.2f}"),
+            change(network, lambda report: f"{report.top1_error:.0%}"))
     return Group(
         table, "", *_findings(networks), "",
         f"Before the first step → after {steps}. Saturated, dead: the layer with the largest fraction. A ReLU is "
         "saturated where it is zero. First/last: the gradient of conv1's weights / that of the last layer's, root mean "
-        "squares.")
+        "squares. Error: top-1, of the measured training images.")
 
 
 def _gradient_ratio(report: ActivationReport) -> float:

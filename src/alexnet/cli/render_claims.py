@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from alexnet.architecture.randomness import and_list
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -10,6 +13,9 @@ if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
     from alexnet.reproduce.measures import Design
     from alexnet.reproduce.outcome import OutcomeJson, VariantJson
+
+_DIRECTIONS = {"epochs": ("fewer", "more"), "recolored_rise": ("a smaller", "a larger")}
+"""How a lower and a higher quantity is called, where not less and more."""
 
 
 def plan_text(design: Design, packed: PackedDataset) -> str:
@@ -28,10 +34,12 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
     lines.append("Variants:")
     for variant in claim.variants:
         lines.append(f"  {variant.name}: {', '.join(variant.differs) or 'the common network and recipe'}")
+    lines.append(f"Common to all: {_common_text(design.common_settings(), claim.stops_at_target)}.")
     lines.append("Comparisons, paired by seed, with Holm's correction:")
     for comparison in claim.comparisons:
-        direction = "less" if comparison.sign < 0 else "more"
-        lines.append(f"  {comparison.title}: expected {direction} {names[comparison.quantity]}; published: "
+        low, high = _DIRECTIONS.get(comparison.quantity, ("less", "more"))
+        expected = f"{low if comparison.sign < 0 else high} {names[comparison.quantity]}"
+        lines.append(f"  {comparison.title}: expected {expected}; published: "
                      f"{format_expected(expectation(comparison))}")
     rates, limit = ", ".join(f"{rate:g}" for rate in design.rates), design.max_rates
     extended = f", extended until the best is interior, to {limit} at most" if limit > len(rates.split()) else ""
@@ -41,8 +49,20 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
               f"({', '.join(map(str, design.tuning))}).",
               f"Fresh seeds: {seeds[0]} to {seeds[-1]}, {ended}. Runs: {design.least_runs} or more."]
     if claim.note:
-        lines.append(f"Note: {claim.note}.")
+        lines.append(f"Note: {design.note(packed)}.")
     return "\n".join(lines)
+
+
+def _common_text(common: Mapping[str, Any], is_limit: bool) -> str:
+    """`Design.common_settings` in words. is_limit: runs end at a target, before their last epoch if they reach it."""
+    words = {
+        "batch_size": "batch size {}", "epochs": "at most {:,} epochs" if is_limit else "{:,} epochs",
+        "schedule": "schedule {}", "momentum": "momentum {:g}", "weight_decay": "weight decay {:g}",
+        "dropout": "dropout {:g}", "crop": "views of {0}x{0} pixels", "image_side": "of images of {0}x{0}"}
+    said = [text.format(common[name]) for name, text in words.items() if name in common]
+    if "augmentation" in common:
+        said.append(f"augmentation: {and_list(tuple(common['augmentation'])) or 'none'}")
+    return ", ".join(said).replace(" pixels, of images", " pixels of images")
 
 
 def outcome_table(outcome: OutcomeJson) -> RenderableType:

@@ -12,8 +12,12 @@ if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
 
     from alexnet.inference.metrics import Errors
+    from alexnet.models.checkpoint import Checkpoint
     from alexnet.reproduce.run_settings import DifferingSetting
     from alexnet.reproduce.seed_series import Series, SeriesTest
+
+_EPOCHS = {"best": "best epoch (RUN/best), which the validation images chose",
+           "last": "last epoch (RUN/last)"}
 
 LABELS = ("A", "B")
 """What the two series are called in the text."""
@@ -46,6 +50,15 @@ def series_table(
     shown = settings_table(LABELS, settings, all_settings) if settings else (
         "The recorded settings of the two series are the same.")
     return Group(shown, "", table, "", *map(escape, series_test_text(test)))
+
+
+def epochs_text(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
+    """Which epoch of each run was measured: the best one or the last one."""
+    kinds = [saved.path.name if saved.path and saved.path.name in _EPOCHS else "" for saved in checkpoints]
+    if len({*kinds}) == 1 and kinds[0]:
+        return f"errors are those of the {_EPOCHS[kinds[0]]}"
+    said = (f"{name}: {_EPOCHS.get(kind, 'the checkpoint as it is')}" for name, kind in zip(names, kinds, strict=True))
+    return f"errors are of different epochs: {'; '.join(said)}" if any(kinds) else "errors are of the weights named"
 
 
 def series_test_text(found: SeriesTest) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,13 @@ def repeats_table(repeats: Repeats) -> str:
         lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
     lines += [f"{run.name}: {known}" for run in repeats.runs[: 1 if repeats.kind == "seed" else None]
               if (known := run.overlap.describe())]
+    parent = repeats.runs[0].path.parent
     if any(run.epochs > 1 for run in repeats.runs):
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
     lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
+    if repeats.kind == "seed":
+        lines.append("against another series, by the last epoch too: alexnet compare "
+                     f"{shlex.quote(str(parent))} --with OTHER-RUNS")
     return "\n".join(lines)
 
 

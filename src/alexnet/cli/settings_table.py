@@ -37,8 +37,13 @@ def settings_text(presets: Sequence[Preset]) -> str:
         seen: set[str] = set()
         for title, settings in _groups(preset):
             lines += [title, *_settings(settings, seen), ""] if settings else []
-    return "\n".join([*lines, *_wrapped(
-        "Change one with --set, as in --set recipe.epochs=20. The defaults of a recipe are the paper's.")])
+    defaults = {
+        "network": "A network's defaults are those of its fields in Python, and not the paper's values: these are the "
+                   "settings of the network paper.",
+        "recipe": "A recipe's defaults are the paper's values; but patience, of which the paper gives no number, is "
+                  "this project's, and lighting_scale is cuda-convnet2's. What the paper does not have is off."}
+    return "\n".join([*lines, *_wrapped(" ".join([
+        "Change one with --set, as in --set recipe.epochs=20.", *(defaults[preset.kind] for preset in presets)]))])
 
 
 def _groups(preset: Preset) -> list[tuple[str, list[Setting]]]:

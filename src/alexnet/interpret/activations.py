@@ -104,12 +104,21 @@ class ActivationReport:
 
     images: int
     loss: float
+    top1_wrong: int
+    """Images that were misclassified, as the network is in training: augmented, and with dropout."""
+    largest_class: int
+    """Images of the class that has most of them."""
     units: tuple[Units, ...]
     weights: tuple[Weights, ...]
 
+    @property
+    def top1_error(self) -> float:
+        """A fraction."""
+        return self.top1_wrong / self.images
+
     def to_json(self) -> dict[str, object]:
-        """All fields, and `ratio` of each layer with weights."""
-        tree = asdict(self)
+        """All fields, `top1_error`, and `ratio` of each layer with weights."""
+        tree = asdict(self) | {"top1_error": self.top1_error}
         for layer, measured in zip(tree["weights"], self.weights, strict=True):
             layer["ratio"] = measured.ratio
         return tree
@@ -141,17 +150,21 @@ def inspect_activations(
     mode, buffers = network.training, {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train()
     network.zero_grad()
-    count, loss_sum = 0, 0.0
+    count, loss_sum, wrong = 0, 0.0, 0
+    of_class_K = torch.zeros(network.arch.classes, dtype=torch.long)
     try:
         for views_NCHW, labels_N in examples:
             with captured_outputs(network, names, retain_grad=True) as captured:
-                loss = F.cross_entropy(network(views_NCHW).float(), labels_N, reduction="sum")
+                logits_NK = network(views_NCHW).float()
+                loss = F.cross_entropy(logits_NK, labels_N, reduction="sum")
                 loss.backward()
             for name, outputs in captured.items():
                 assert outputs.grad is not None
                 statistics[name].add(outputs.detach().float(), outputs.grad.float())
             count += len(labels_N)
             loss_sum += float(loss.detach())
+            wrong += int((logits_NK.argmax(1) != labels_N).sum())
+            of_class_K += torch.bincount(labels_N.cpu(), minlength=network.arch.classes)
         require(count > 0, "there are no images to measure activations on")
         *hidden, output = network.weight_layers()
         weights = (*(_weights(name, layer, count, rate, decay) for name, layer in hidden),
@@ -162,7 +175,7 @@ def inspect_activations(
         for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])  # the batches have changed batch norm's statistics
     units = tuple(layer.units(name) for name, layer in statistics.items())
-    return ActivationReport(count, loss_sum / count, units, weights)
+    return ActivationReport(count, loss_sum / count, wrong, int(of_class_K.max()), units, weights)
 
 
 def training_views(

@@ -19,6 +19,14 @@ DEAD_SHARE = 0.3
 VANISHING_RATIO = 1e-3
 """Gradient of the first layer over the largest gradient, below which gradients are reported as vanishing."""
 
+VANISHING_RATIO_AT_CHANCE = 0.05
+"""The same for a network whose error is at chance. Of the networks that `alexnet diagnose embedded` trains, those that
+learn have 0.1 or more after 150 steps, and the one with sigmoids, which does not learn, 0.01."""
+
+AT_CHANCE = 0.9
+"""Top-1 error over that of always answering the largest class, from which an error may be called at chance: the
+interval of a few images is so wide that it nearly always reaches that error."""
+
 FAST_UPDATE, SLOW_UPDATE = 0.03, 1e-6
 """Mean absolute update over mean absolute weight, beyond which a layer is reported. About 0.001 is usual."""
 
@@ -31,10 +39,14 @@ WARM_UP_STEPS = 200
 PLATEAU_STEPS = 400
 """Training steps after which a loss that is still ln(classes) is reported."""
 
-HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
+HEALTHY = ("healthy: the error is better than chance, units respond, gradients reach the first layer, and no update is "
+           "far too large or too small")
 
 SMALL_NETWORKS = ("small", "cifar")
 """Names of the presets beside which no smaller one is worth a try."""
+
+SATURATED_REMEDY = ("scale the inputs to a standard deviation of 1 (arch.input.scale), draw smaller initial weights, "
+                    "{normalize}or use ReLU (arch.activation=relu)")
 
 LOWER_RATE = "lower the learning rate (--lr; `alexnet lr-find` suggests one)"
 
@@ -62,9 +74,12 @@ def layer_findings(
         found.append(Finding(
             "saturated", layer,
             f"{saturated[layer]:.0%} of its values lie where {activation} is almost flat and passes no gradient",
-            "scale the inputs to a standard deviation of 1 (arch.input.scale), draw smaller initial weights, "
-            f"{normalize}or use ReLU (arch.activation=relu)"))
+            SATURATED_REMEDY.format(normalize=normalize)))
     layer = max(dead, key=lambda name: dead[name], default="")
+    if activation != "relu" and not found and layer and dead[layer] > DEAD_SHARE:
+        found.append(Finding(
+            "saturated", layer, f"{dead[layer]:.0%} of its units are saturated for every image measured, and pass "
+            f"hardly any gradient", SATURATED_REMEDY.format(normalize=normalize)))
     if activation == "relu" and layer and dead[layer] > DEAD_SHARE:
         found.append(Finding(
             "dead", layer, f"{dead[layer]:.0%} of its units are zero for every image measured, and get no gradient",
@@ -95,18 +110,50 @@ def findings(report: ActivationReport, arch: Arch, steps: int | None) -> list[Fi
     if wild := next((layer for layer in report.weights if not layer.gradient < EXPLODED_GRADIENT), None):
         return [Finding("exploding", wild.layer, f"the gradient of its weights is {wild.gradient:.1g}{_after(steps)} "
                         "and is exploding", LOWER_RATE)]
-    found = [loss] if (loss := loss_finding(report.loss, arch.classes, steps, arch.norm)) else []
+    loss = loss_finding(report.loss, arch.classes, steps, arch.norm)
+    chance = chance_finding("measured images", report.top1_wrong, report.images,
+                            1 - report.largest_class / report.images, report.loss, arch, steps)
+    found = [finding for finding in [chance or loss] if finding]
     found += layer_findings(
         arch.activation, {units.layer: units.saturated for units in report.units},
         {units.layer: units.dead for units in report.units},
         {weights.layer: weights.ratio for weights in report.weights}, arch.norm)
     first, largest = report.weights[0], max(weights.gradient for weights in report.weights)
-    if first.gradient < VANISHING_RATIO * largest:
+    if first.gradient < (VANISHING_RATIO_AT_CHANCE if chance else VANISHING_RATIO) * largest:
         remedies = ["use units that do not saturate (arch.activation=relu)"] * (arch.activation != "relu") + [
             "use batch normalization (arch.norm=batch)"] * (arch.norm != "batch")
         found.append(Finding("vanishing", first.layer, f"the gradient of its weights is {first.gradient:.1g}, and the "
-                             f"largest of a layer is {largest:.1g}", " or ".join(remedies) or "use fewer layers"))
+                             f"largest of a layer is {largest:.1g}: gradients vanish on their way to it",
+                             " or ".join(remedies) or "use fewer layers"))
     return found
+
+
+def chance_finding(
+    images: str, wrong: int, count: int, constant: float, loss: float, arch: Arch, steps: int | None,
+) -> Finding | None:
+    """Report an error that is not measurably better than that of an answer which ignores the image; else None.
+
+    Args:
+        images: which ones were measured: "validation images".
+        wrong: how many of them are misclassified.
+        count: how many there are.
+        constant: error of always answering the largest class, a fraction; 0 if all images are of one class.
+        loss: mean over the images, in nats.
+        arch: the network.
+        steps: training steps taken; None if unknown.
+    """
+    error, (low, high) = wrong / count, wilson(wrong, count)
+    if not high >= constant > 0 or error < AT_CHANCE * constant:
+        return None
+    remedies = ["use ReLU (arch.activation=relu)"] * (arch.activation != "relu") + [
+        "use batch normalization (arch.norm=batch)"] * (arch.norm != "batch") + [
+        "train longer, or with another learning rate (--lr; `alexnet lr-find` suggests one)"]
+    stuck = loss_finding(loss, arch.classes, steps, arch.norm) if arch.activation == "relu" else None
+    return Finding(
+        "error_at_chance", "", f"the error is at chance{_after(steps)}: the top-1 error on {count:,} {images} is "
+        f"{error:.1%} (95% interval {low:.1%} to {high:.1%}), and always answering the largest class would be wrong "
+        f"for {constant:.1%}; the loss is {loss:.3f}, and ln({arch.classes}) = {math.log(arch.classes):.3f} is that "
+        "of the same probability for every class", stuck.remedy if stuck else "; ".join(remedies))
 
 
 def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -> Finding | None:

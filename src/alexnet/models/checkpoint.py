@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
+from alexnet._runtime.software import software_versions
 from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -44,6 +45,7 @@ from alexnet.models.checkpoint_files import (
     locate,
     read_head,
     read_verified,
+    written_by,
 )
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, WeightsDescription, notes_on_weights
@@ -75,6 +77,9 @@ class Checkpoint:
     """False: the weights came without class names, so no output can be matched with a class of a data set."""
     calibration: CalibrationJson = field(default_factory=CalibrationJson)
     """The temperature that the predictions use, which leaves the weights as they are."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the software that wrote the file that this was loaded from, as far as it says: alexnet, its commit, torch.
+    Saving writes those of the software that saves."""
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
@@ -172,7 +177,7 @@ def _head_bytes(checkpoint: Checkpoint, files: dict[str, TensorFile]) -> bytes:
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
         "calibration": checkpoint.calibration, "trained_on_unknown": list(checkpoint.seen.unknown), "files": files,
-        "versions": {"torch": torch.__version__}}
+        "versions": {**software_versions(), "torch": torch.__version__}}
     # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
     digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
     return json.dumps({**head, "sha256": digest}, indent=1).encode()
@@ -258,7 +263,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
             calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
-            path=path.parent if path.name == HEAD else path)
+            versions=written_by(head), path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", OTHER_CHECKPOINT) from error
 

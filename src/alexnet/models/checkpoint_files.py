@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import Json
@@ -49,6 +50,13 @@ class Head(TypedDict):
     """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
     files: dict[str, TensorFile]
     versions: dict[str, str]
+    """Of the software that wrote it: torch, and since they are recorded alexnet and its commit (`written_by`)."""
+
+
+def written_by(head: Mapping[str, Any]) -> dict[str, str]:
+    """The versions of the software that wrote a head, by name; empty if it does not say."""
+    versions = head.get("versions")
+    return {str(name): str(number) for name, number in versions.items()} if isinstance(versions, dict) else {}
 
 
 def locate(path: Path) -> Path:

@@ -147,7 +147,9 @@ class Claim:
     data: str = ""
     """Name of the data that the statement is about; "": it is about any."""
     note: str = ""
-    """What a reader must know of the comparison."""
+    """What a reader must know of the comparison. `Design.note` fills in {steps} of a run on the data, the {rate} in the
+    middle of `rates`, and by which power of e the weights {shrink}: with the last variant's decay, and {shrink_paper}
+    with the paper's."""
     least_norm: float | None = None
     """Refuse a verdict where "norm" is below this in the variant that has response normalization."""
 

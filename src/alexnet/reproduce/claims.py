@@ -154,8 +154,9 @@ _ALL_IMAGES = (
            Variant("weight decay", ("recipe.weight_decay=0.02",), tuned_by="train")),
           (Comparison("weight decay", "no weight decay", -1, None, quantity="train", least=-0.5),), epochs=40,
           note="weights shrink by exp(-sum of learning rate x weight decay / (1 - momentum)): in the paper, with "
-          "0.0005, by about exp(-12) before the first drop of the rate; with 0.0005 our 3,000 steps would shrink them "
-          "by exp(-0.1), so the decay here is 0.02"),
+          "0.0005, by about exp(-12) before the first drop of the rate; here, in {steps:,} steps that begin at the "
+          "learning rate {rate:g}, 0.0005 would shrink them by exp(-{shrink_paper:.2g}), and the decay of 0.02 by "
+          "exp(-{shrink:.2g})"),
 )
 
 OWN_GAIN = ("arch.initialization=kaiming", "arch.input.scale=58,58,58", "arch.output_init_std=0.01")

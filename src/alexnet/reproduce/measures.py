@@ -13,9 +13,12 @@ from statistics import fmean
 import numpy as np
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.overrides import to_json
+from alexnet.architecture.overrides import Json, to_json
+from alexnet.architecture.presets import recipe as paper_recipe
+from alexnet.architecture.randomness import augmentations
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
@@ -28,6 +31,7 @@ from alexnet.reproduce.runs import Job, Runs
 from alexnet.reproduce.tuning import MAX_RATES, Trial, Tuned, search
 from alexnet.reproduce.verdicts import Pairs, judge
 from alexnet.reproduce.weight_measures import ensemble_errors
+from alexnet.training.schedule import learning_rate
 
 FIRST_TUNING_SEED = 1000
 QUICK_REASON = "--quick decides nothing"
@@ -109,6 +113,32 @@ class Design:
                    for variant in self.claim.variants for arch, recipe in [self.setup(variant)]}
         return sum(seeds + len(self.rates) * self.tuning_seeds for seeds in trained.values())
 
+    def note(self, packed: PackedDataset) -> str:
+        """The claim's note, with the numbers of these data; "" without one."""
+        variant = self.claim.variants[-1]
+        images = (self.images_of(variant) or 0) * len(packed.classes) or packed.counts["train"]
+        _, recipe = self.setup(variant)
+        per_epoch, rate = batches_per_epoch(images, recipe.batch_size), self.rates[len(self.rates) // 2]
+        steps = recipe.epochs * per_epoch
+        recipe = replace(recipe, learning_rate=rate)
+        rates = sum(learning_rate(recipe, (step + 0.5) / per_epoch) for step in range(steps))
+        shrink_paper, shrink = (rates * decay / (1 - recipe.momentum) for decay in (
+            paper_recipe("paper").weight_decay, recipe.weight_decay))
+        return self.claim.note.format(steps=steps, rate=rate, shrink_paper=shrink_paper, shrink=shrink)
+
+    def common_settings(self) -> dict[str, Json]:
+        """The settings that are the same in all variants and that a reader asks for, by name."""
+        setups = [self.setup(variant) for variant in self.claim.variants]
+        kinds = [set(augmentations(arch, recipe)) for arch, recipe in setups]
+        shared = [kind for kind in augmentations(*setups[0]) if all(kind in each for each in kinds)]
+        values: list[dict[str, Json]] = [{
+            "batch_size": recipe.batch_size, "epochs": recipe.epochs, "schedule": recipe.schedule,
+            "momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "dropout": arch.dropout,
+            "image_side": arch.input.side, "crop": arch.input.crop} for arch, recipe in setups]
+        common: dict[str, Json] = {
+            name: value for name, value in values[0].items() if all(each[name] == value for each in values)}
+        return common | ({"augmentation": list[Json](shared)} if shared or not any(kinds) else {})
+
     def require_equal_maps(self) -> None:
         """Check that the feature maps of all variants have equal sizes."""
         shapes = {variant.name: [layer.output_shape for layer in explain(self.setup(variant)[0]).layers]
@@ -171,7 +201,7 @@ def reproduce(design: Design, runs: Runs, no_verdict: str = "") -> MeasuredJson:
         "variants": [one.json for one in measured.values()],
         "comparisons": judge(claim, pairs, names, no_verdict,
                              {name for name, one in measured.items() if not one.tuned.interior}, limits),
-        "notes": [note for note in (claim.note, *notes, refusal) if note]}
+        "notes": [note for note in (design.note(runs.packed), *notes, refusal) if note]}
 
 
 def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:

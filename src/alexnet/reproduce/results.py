@@ -74,7 +74,8 @@ def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
         "departures": departures(design, packed),
         "comparisons": [expectation(comparison) for comparison in claim.comparisons],
         "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
-        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs, "note": claim.note}
+        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs,
+        "common": design.common_settings(), "note": design.note(packed)}
 
 
 def to_outcome(

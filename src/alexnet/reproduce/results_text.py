@@ -52,18 +52,12 @@ def format_published(expected: ExpectationJson, *, short: bool = False) -> str:
     """The published number without its source: "6 times", "−3.3% (1.4 points of 42.1%)"; "no number".
 
     Args:
-        short: the number alone: "6", "−3.3%", "over 2.4%".
+        short: the number alone: "6", "−3.3%", "beyond −2.4%".
     """
     paper, unit = expected["paper"], expected["unit"]
     if paper is None:
         return "no number"
-    if expected["is_bound"]:
-        size = paper if unit == "times" else abs(paper)
-        number = f"over {size:g}" + "%" * (unit == "percent")
-        if not short and unit == "points" and size == 1:
-            return f"{number} point"
-    else:
-        number = f"{paper:g}" if unit == "times" else format_number(paper, unit)
+    number = "beyond " * expected["is_bound"] + (f"{paper:g}" if unit == "times" else format_number(paper, unit))
     words = f" ({expected['words']})" if expected["words"] else ""
     return number if short else with_unit(number, unit) + words
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexnet.errors import UserError, require
 from alexnet.inference.comparison import SIGNIFICANCE
 from alexnet.inference.metrics import Errors
-from alexnet.models.checkpoint import Checkpoint, weights_sha256
+from alexnet.models.checkpoint import Checkpoint, load, weights_sha256
 from alexnet.reproduce.run_settings import differing_settings
 from alexnet.reproduce.significance import TTest, paired_t_test, welch_t_test
 from alexnet.training.run_folder import logged
@@ -143,9 +145,17 @@ def why_unpaired(first: Series, second: Series) -> str:
     place = {seed: place for place, seed in enumerate(second.seeds)}
     for seed, saved, name in zip(first.seeds, first.checkpoints, first.names, strict=True):
         other = place[seed]
-        if not np.array_equal(saved.seen.selected_on, second.checkpoints[other].seen.selected_on):
+        if not np.array_equal(_validated_on(saved), _validated_on(second.checkpoints[other])):
             return f"{name} and {second.names[other]} were validated on different images in training"
     return ""
+
+
+def _validated_on(saved: Checkpoint) -> NDArray[np.uint64]:
+    """Content hashes of the images that chose the run's best epoch, which its last checkpoint does not hold."""
+    with suppress(UserError):  # of a run without a best epoch
+        if saved.path is not None and saved.path.name == "last":
+            return load(saved.path.with_name("best"), fall_back=False).seen.selected_on
+    return saved.seen.selected_on
 
 
 def unequal_role(names: Sequence[str], selected_on: Sequence[int]) -> str:

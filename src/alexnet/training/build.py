@@ -32,6 +32,7 @@ from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
+from alexnet.training.preflight import readers_of, require_whole_batches
 from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
@@ -65,8 +66,9 @@ def build(
         check_recordable(precision_name, spec.micro_batch, processes.size, device)
     state = State(spec.seed, spec.data.fingerprint, precision_name, transform_name(spec.transform))
     _require_same_spec(spec, state, processes)
-    readers = 1 if spec.parallel == "towers" else processes.size
-    _require_whole_batches(spec, readers, training)
+    readers = readers_of(spec.parallel, processes.size)
+    require_whole_batches(spec.recipe, readers)
+    _require_two_in_a_batch(spec, training)
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state))
     before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
     whole, validation = validation, _not_trained_on(validation, training, before)
@@ -150,13 +152,10 @@ def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> 
         "--parallel or --micro-batch": [spec.parallel, spec.micro_batch]})
 
 
-def _require_whole_batches(spec: RunSpec, readers: int, training: PackedSplit) -> None:
-    """Mixup and CutMix: the image that another one is mixed with must be read by the same process."""
+def _require_two_in_a_batch(spec: RunSpec, training: PackedSplit) -> None:
+    """Mixup and CutMix mix two images of a batch."""
     if not spec.recipe.mixes_images:
         return
-    require(readers == 1, "mixup and CutMix mix images of a whole batch, of which each of "
-            f"{readers} processes reads only a part", "train in one process or with --parallel towers, or set "
-            "recipe.mixup_alpha=0 and recipe.cutmix_alpha=0")
     smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
     require(smallest >= 2, "mixup and CutMix mix two images of a batch, and there are batches of 1 image",
             "take larger batches (--batch-size 16), or set recipe.mixup_alpha=0 and recipe.cutmix_alpha=0")

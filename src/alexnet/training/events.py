@@ -256,7 +256,7 @@ class Config(TypedDict):
     cuda_graph: NotRequired[bool]
     """Whether training steps were replayed as CUDA graphs; only if it was asked for."""
     versions: NotRequired[dict[str, str]]
-    """Of Python and torch."""
+    """Of alexnet, with its commit if that is known (`alexnet_commit`), Python and torch."""
     log: NotRequired[list[str]]
     """The trackers of `--log`; only with some."""
     processes: NotRequired[int]

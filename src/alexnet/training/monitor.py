@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
@@ -35,11 +36,12 @@ class Monitor:
     Args:
         arch: its network.
         is_pretrained: whether it starts from trained weights.
-        is_head: whether it trains the output layer alone.
+        recipe: its recipe, if known, so that nothing is recommended that it has.
     """
 
-    def __init__(self, arch: Arch, is_pretrained: bool = False, is_head: bool = False) -> None:
-        self.arch, self.is_pretrained, self.is_head = arch, is_pretrained, is_head
+    def __init__(self, arch: Arch, is_pretrained: bool = False, recipe: Recipe | None = None) -> None:
+        self.arch, self.is_pretrained, self.recipe = arch, is_pretrained, recipe
+        self.is_head = recipe is not None and recipe.optimizer == "lbfgs"
         self._reported: set[str] = set()
         self.epochs: list[EpochEvent] = []
         """All epochs of the run so far."""
@@ -73,7 +75,9 @@ class Monitor:
         return [finding]
 
     def _risen_loss(self) -> Finding | None:
-        return None if self.is_head else risen_loss_finding(self.epochs, self.arch.classes, self.is_pretrained)
+        if self.is_head:
+            return None
+        return risen_loss_finding(self.epochs, self.arch.classes, self.is_pretrained, self.recipe)
 
     def result_findings(self, state: State, labels_N: NDArray[np.int64]) -> list[Finding]:
         """Report a finished run that has learned nothing of use, or whose validation loss has risen.

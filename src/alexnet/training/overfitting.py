@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding
 from alexnet.training.events import EpochEvent
 
@@ -28,7 +29,9 @@ LEARNED = 0.5
 the highest learning rate, the validation loss may be above ln(classes) for a while."""
 
 
-def risen_loss_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool) -> Finding | None:
+def risen_loss_finding(
+    epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool, recipe: Recipe | None = None,
+) -> Finding | None:
     """Report a validation loss that has risen by the last epoch: "risen_loss" or "loss_above_uniform"; else None.
 
     The second is the kind where the validation loss has been above ln(classes) from the first epoch on, so that it has
@@ -38,6 +41,7 @@ def risen_loss_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained
         epochs: all epochs of the run so far, in order.
         classes: number of classes.
         is_pretrained: whether training started from trained weights.
+        recipe: of the run, if known, so that nothing is recommended that it has already.
     """
     if len(epochs) <= SUSTAINED:
         return None
@@ -50,7 +54,7 @@ def risen_loss_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained
              if all(epoch["val_loss"] > chance for epoch in recent) else "")
     kept = (f"best/ holds epoch {best['epoch']}, of the lowest top-1 error ({best['val_top1_error']:.1%}, validation "
             f"loss {best['val_loss']:.3g})")
-    remedy = f"{kept}; to keep the loss low, {overfitting_remedy(is_pretrained)}"
+    remedy = f"{kept}; to keep the loss low, {overfitting_remedy(is_pretrained, recipe)}"
     if (all(epoch["val_loss"] > limit for epoch in recent)
             and last["train_loss"] < FALLEN * lowest["train_loss"]):
         return Finding(
@@ -65,10 +69,17 @@ def risen_loss_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained
     return None
 
 
-def overfitting_remedy(is_pretrained: bool) -> str:
-    """What to try; `is_pretrained` as for `risen_loss_finding`."""
-    ways = ["more images", "more augmentation and label smoothing (recipe.crop=resized, recipe.label_smoothing=0.1)"]
-    ways += ["fewer weights to train (--freeze conv, or --head)"] if is_pretrained else [
-        "trained weights to start from (--init)"]
+def overfitting_remedy(is_pretrained: bool, recipe: Recipe | None = None) -> str:
+    """What to try, and nothing that the run has; arguments as for `risen_loss_finding`."""
+    its = recipe or Recipe("unknown")
+    if its.optimizer == "lbfgs":
+        return "try more images, or other trained weights (--init); `alexnet calibrate` corrects the confidence alone"
+    settings = {"more augmentation": "recipe.crop=resized" if its.crop != "resized" else "" if its.trivial_augment else
+                "recipe.trivial_augment=true",
+                "label smoothing": "" if its.label_smoothing else "recipe.label_smoothing=0.1"}
+    settings = {way: setting for way, setting in settings.items() if setting}
+    ways = ["more images"] + [f"{' and '.join(settings)} ({', '.join(settings.values())})"] * bool(settings)
+    frozen = "--head" if its.freeze else "--freeze conv, or --head"
+    ways += [f"fewer weights to train ({frozen})" if is_pretrained else "trained weights to start from (--init)"]
     return (f"try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs; "
             "`alexnet calibrate` corrects the confidence alone")

@@ -23,7 +23,7 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
-from alexnet.data.packed import PackedDataset
+from alexnet.data.packed import PackedDataset, is_packed
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -157,6 +157,9 @@ def make_spec(
         if options.get("cuda_graph"):
             check_recordable(chosen, options["micro_batch"], processes, torch.device(device))
         preflight.check_network(arch, recipe, options["parallel"], processes)
+        if saved:
+            preflight.check_division(request.out, request.fold, request.group,
+                                     is_url(request.data) or is_packed(request.data))
         preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
         data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
         return RunSpec(data, arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,

@@ -7,6 +7,7 @@ or (seed, step). `build` puts what is found here into network, optimizer and sta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from alexnet.training.run_folder import RUN_FILES, is_run, logged
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
-_RESUME = "resume it with the same, or choose another --out"
+SAME_OR_OTHER = "resume it with the same, or choose another --out"
 
 
 def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
@@ -102,7 +103,7 @@ def require_same_settings(
         ("seed", saved_state.seed, state.seed), ("precision", saved_state.precision, state.precision),
     ):
         if then != now:
-            raise UserError(f"{out} was begun with another {what} ({first_difference(then, now)})", _RESUME)
+            raise UserError(f"{out} was begun with another {what} ({first_difference(then, now)})", SAME_OR_OTHER)
 
 
 def _transform(state: State) -> str:
@@ -113,11 +114,17 @@ def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved
     """Everything but the number of epochs must be as it was."""
     settings = saved.arch, saved.recipe or spec.recipe, saved_state
     require_same_settings(spec.out, settings, spec.arch, spec.recipe, state)
-    if (then := list(saved.classes)) != (now := list(spec.data.classes)):
-        raise UserError(f"{spec.out} was begun with another classes ({first_difference(then, now)})", _RESUME)
+    require_same_classes(spec.out, saved.classes, spec.data.classes)
     if saved_state.data != state.data:
         raise UserError(f"{spec.out} was begun with other data: {describe_changes(spec.out, saved.seen, spec.data)}",
-                        _RESUME)
+                        SAME_OR_OTHER)
+
+
+def require_same_classes(out: Path, then: Sequence[str], now: Sequence[str]) -> None:
+    """Raise UserError if a run would be resumed with data of other class names, or of another order of them."""
+    changed = next((pair for pair in zip(then, now, strict=False) if pair[0] != pair[1]), (len(then), len(now)))
+    require(changed[0] == changed[1], f"{out} was begun with other classes ({first_difference(*changed)})",
+            SAME_OR_OTHER)
 
 
 def _require_known_order(spec: RunSpec, saved_state: State) -> None:

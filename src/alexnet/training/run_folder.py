@@ -19,6 +19,7 @@ from alexnet._runtime.devices import device_name
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.locks import file_lock
 from alexnet._runtime.notes import say
+from alexnet._runtime.software import software_versions
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
@@ -257,7 +258,7 @@ def write_config(
                     if isinstance(data, SubsetDataset) else {})},
         **({"transform": transform} if (transform := transform_name(spec.transform)) else {}),
         **({"cuda_graph": True} if spec.cuda_graph else {}),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {**software_versions(), "python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes,
         **({"log": list(spec.log)} if spec.log else {}),
         **({"unknown_training_images": list(unknown)} if unknown else {}),

@@ -83,7 +83,7 @@ class Trainer:
         self.device = torch.device(self.spec.device)
         self.steps_per_epoch = batches_per_epoch(len(self.training), self.spec.recipe.batch_size)
         self.save_minutes = self.spec.save_minutes
-        self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
+        self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe)
         self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
         lighting_CC = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self.training_views = TrainingViews(

@@ -67,6 +67,8 @@ class Result:
     """The class with the most images; "" if several have as many, or it is not known."""
     largest_class_error: float | None
     """Top-1 error of the answer that is always the largest class; None without the images."""
+    guessing_error: float
+    """The lower of `largest_class_error` and `chance_top1`."""
     errors: Sequence[tuple[int, Sequence[ErrorRate]]]
     """Number of views -> its errors."""
     warnings: int
@@ -95,14 +97,16 @@ def result(run: RunData) -> Result:
     first, top5, guessing = measured[0][1], has_top5(arch.classes), run.baseline
     right_top1, right_top5 = (round((1 - error) * first["images"])
                               for error in (first["top1_error"], first["top5_error"]))
+    chance = 1 - 1 / arch.classes
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
         first["images"], read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
         run.predictions.selection if run.predictions and measured_in == "report" else None,
         run.epochs[-1]["val_top1_error"], top5, run.epochs[-1]["epoch"], run.config["recipe"]["epochs"],
-        right_top1, right_top5, 1 - 1 / arch.classes, 1 - min(5, arch.classes) / arch.classes,
+        right_top1, right_top5, chance, 1 - min(5, arch.classes) / arch.classes,
         printable(guessing.largest_class or "") if guessing else "", guessing.largest_class_error if guessing else None,
+        min(chance, guessing.largest_class_error) if guessing else chance,
         [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
         len(run.warnings), run.is_head, run.calibrations)
 

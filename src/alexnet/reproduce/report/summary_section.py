@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from alexnet.architecture.randomness import and_list, training_only
 from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.fit import Fit
 from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
@@ -67,6 +68,12 @@ class Summary:
     outlook: Outlook
     fit: Fit | None
     overfitting_remedy: str
+    training_only: str
+    """Augmentations and dropout, which the training errors of the log are measured with; "" without any."""
+    regularization: str
+    """These, with weight decay and label smoothing; "" without any."""
+    is_pretrained: bool
+    """Training started from trained weights."""
     best_loss_epoch: int
     """The epoch with the lowest validation loss."""
     longer: str
@@ -81,11 +88,14 @@ def summary(run: RunData) -> Summary:
     """Answers from the errors, the confusion matrix and the learning curves."""
     shown = result(run)
     low, high = shown.errors[0][1][0].interval
-    guessing = min(shown.chance_top1, 1.0 if shown.largest_class_error is None else shown.largest_class_error)
-    verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < guessing else "not_better"
+    is_pretrained = "init" in run.checkpoint.provenance
+    verdict: Verdict = "better" if high < shown.guessing_error else "not_better"
+    if shown.largest_class_error is None:
+        verdict = "unknown"
     return Summary(
         verdict, high - low > WIDE_INTERVAL, _confusions(run), _balanced(run), _never_right(run), outlook(run), run.fit,
-        overfitting_remedy("init" in run.checkpoint.provenance), _best_loss_epoch(run),
+        overfitting_remedy(is_pretrained, run.checkpoint.recipe), and_list(_training_only(run)),
+        and_list(_regularization(run)), is_pretrained, _best_loss_epoch(run),
         longer_command(run.config, 2 * run.config["recipe"]["epochs"]),
         next_commands(run.config, str(run.folder)), run.other_data)
 
@@ -120,6 +130,17 @@ def _never_right(run: RunData) -> list[tuple[str, int]]:
     if not run.predictions:
         return []
     return [(each.name, each.images) for each in class_errors_of(run.predictions) if each.wrong == each.images]
+
+
+def _training_only(run: RunData) -> tuple[str, ...]:
+    saved = run.checkpoint
+    return training_only(saved.arch, saved.recipe, run.config.get("transform", "")) if saved.recipe else ()
+
+
+def _regularization(run: RunData) -> tuple[str, ...]:
+    recipe = run.checkpoint.recipe
+    kinds = {"weight decay": recipe and recipe.weight_decay, "label smoothing": recipe and recipe.label_smoothing}
+    return (*_training_only(run), *(kind for kind, strength in kinds.items() if strength))
 
 
 def _best_loss_epoch(run: RunData) -> int:

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from alexnet.errors import Finding
 from alexnet.inference.validation import printable
-from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
+from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, chance_finding, layer_findings, loss_finding
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
 from alexnet.reproduce.figures.svg import svg
+from alexnet.reproduce.report.result_section import result
 from alexnet.reproduce.report.run_data import RunData, finding_of
 from alexnet.training.events import EpochEvent
 
@@ -104,8 +105,14 @@ def diagnosis(run: RunData) -> Diagnosis | None:
     too_short = last["step"] <= WARM_UP_STEPS
     layers = [] if too_short else layer_findings(
         arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
+    shown = result(run)
+    error = shown.errors[0][1][0].error
+    chance = None if loss and loss.kind == "exploding" else chance_finding(
+        "validation images", round(error * shown.measured_images), shown.measured_images, shown.guessing_error,
+        epoch["train_loss"], arch, epoch["step"])
     return Diagnosis(
-        [*([loss] if loss else []), *layers], too_short, WARM_UP_STEPS, HEALTHY, last["step"], arch.activation,
+        [*(finding for finding in [chance or loss] if finding), *layers], too_short, WARM_UP_STEPS, HEALTHY,
+        last["step"], arch.activation,
         [(name, share, last["dead"][name]) for name, share in last["saturated"].items()], last["ratio"])
 
 
