@@ -8,14 +8,19 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.content import contained, distinct_hashes
+from alexnet.data.divided import DividedDataset
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
+from alexnet.data.finding_kinds import KINDS
+from alexnet.data.name_groups import suggest_groups
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
@@ -30,15 +35,6 @@ FEW_IMAGES = 10
 
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
-
-ORDER = ("emptied_class", "copies_across_splits", "copies_across_classes", "groups_across_splits",
-         "near_copies_across_splits", "broken",
-         "near_copies_across_classes", "one_class_measured", "suspicious_labels", "few_images", "imbalance",
-         "few_images_in_all", "leftover_bytes", "unused_bits", "further_images", "small_images", "blank",
-         "uncertain_labels", "copies", "near_copies")
-"""Kinds of findings, the most harmful first. Broken images follow those that make the error look too good: they are
-left out anyway."""
-
 
 @dataclass(frozen=True)
 class Baseline:
@@ -81,7 +77,7 @@ def pack_findings(packed: PackedDataset, weighted: bool = False) -> list[Finding
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies),
-             *group_findings(catalog)]
+             *group_findings(catalog), *name_findings(catalog)]
     return in_order([finding for finding in found if finding.kind != "copies"])
 
 
@@ -100,7 +96,7 @@ def scan_findings(
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
              *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan)),
-             *group_findings(catalog)]
+             *group_findings(catalog), *name_findings(catalog)]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
@@ -111,7 +107,7 @@ def scan_findings(
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
     """The most harmful kind first."""
-    return sorted(findings, key=lambda finding: ORDER.index(finding.kind))
+    return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
 
 
 # --- Counts -----------------------------------------------------------------------------------------------------------
@@ -277,6 +273,32 @@ def group_findings(catalog: Catalog) -> list[Finding]:
                 f"move each group to one side, or measure with --folds; otherwise the error on {split} looks better "
                 "than it is"))
     return found
+
+
+def name_findings(catalog: Catalog) -> list[Finding]:
+    """Images that by their names belong together, of which some were held out by chance (name_groups.py)."""
+    source, val = catalog.source, catalog.rows_of("val")
+    is_packed = isinstance(source, PackedDataset)
+    facts = source.manifest if is_packed else source
+    if not (facts.held_out or isinstance(source, DividedDataset)) or catalog.groups_N is not None or not len(val):
+        return []
+    held_N = np.zeros(len(catalog), bool)
+    held_N[val] = True
+    suggested = suggest_groups(catalog.names_N, catalog.labels_N, held_N, facts.wnids or facts.classes)
+    if suggested is None:
+        return []
+    option = f"--group {shlex.quote(suggested.option)}"
+    sizes = f"{suggested.smallest:,}" + (f" to {suggested.largest:,}" if suggested.largest > suggested.smallest else "")
+    remedy = f"if so, keep each group on one side: {option} ({suggested.groups:,} groups of {sizes} images)"
+    if suggested.is_recording:
+        blocks = f", or keep blocks of {suggested.block} consecutive frames on one side: {option}"
+        remedy = "put whole recordings into a folder val/ beside train/" + (blocks if suggested.option else "")
+    if is_packed and source.path.parent != cache_folder() / "packed":  # a packed folder of the user's
+        remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
+    return [Finding(
+        "divided_names", "", f"by their names, {_plural(suggested.divided, 'validation image')} of {len(val):,} "
+        f"{suggested.what} training images, such as {' and '.join(suggested.example)}; then the error looks better "
+        "than it is", remedy)]
 
 
 def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
