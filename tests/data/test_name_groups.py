@@ -20,7 +20,7 @@ CLASSES = "ash", "birch", "cedar"
 
 
 def suggested(names, classes=CLASSES):
-    """What names in each of the classes suggest, with a tenth of each held out; of a mapping, its own classes' names."""
+    """What names in each of the classes suggest, a tenth of each held out; of a mapping, the names of its classes."""
     by_class = names if isinstance(names, dict) else {name: list(names) for name in classes}
     files = {name: [f"{name}/{file}" for file in files] for name, files in by_class.items()}
     held = {file for files in hold_out(files, 0.1, 0, "")["val"].values() for file in files}

@@ -1,4 +1,4 @@
-"""The kinds of findings about a data set, which `alexnet check --ignore` names; without NumPy, so that help stays fast."""
+"""The kinds of findings about a data set, which `alexnet check --ignore` names; no NumPy, so that help stays fast."""
 
 KINDS = ("emptied_class", "copies_across_splits", "copies_across_classes", "groups_across_splits",
          "near_copies_across_splits", "divided_names", "broken",
