@@ -83,29 +83,32 @@ def predict(
     with _job(checkpoint, images, top, views, device, fast, classes) as (model, files, ranks):
         for note in model.notes:
             say(f"note: {note}")
-        require(not only_unsure or threshold_of(model.is_calibrated, sure) is not None,
-                f"{shown_name(checkpoint)} is not calibrated, so which images it is sure of is unknown, and "
-                "--only-unsure has nothing to choose by",
-                "calibrate it with alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8")
+        if only_unsure:
+            _require_marks(model, sure, shown_name(checkpoint))
         rows, unreadable = _predict_files(model, files, top, int(views), sure, allow_private, ranks)
     if ranks.rank > 0:
         return
     shown = [row for row in rows if row["sure"] is False] if only_unsure else rows
     if json_:
         print(json.dumps(shown, indent=2))
-    elif csv_:
-        _print_csv(shown)
     else:
-        _print_bars(shown)
+        (_print_csv if csv_ else _print_bars)(shown)
     if not_sure := sum(row["sure"] is False for row in rows):
         say(f"note: {_not_sure_text(not_sure, len(rows), model, sure, shown_name(checkpoint))}")
     elif note := always_sure_note(len(model.classes), model.is_calibrated, sure):
         say(f"note: {note}")
     elif only_unsure and rows:
-        say(f"note: the network is sure of {f'all {len(rows):,} images' if len(rows) > 1 else 'this image'}, so "
-            "--only-unsure has none to print")
+        of_all = f"all {len(rows):,} images" if len(rows) > 1 else "this image"
+        say(f"note: the network is sure of {of_all}, so --only-unsure has none to print")
     if unreadable:
         sys.exit(2)
+
+
+def _require_marks(model: Classifier, sure: float | None, weights: str) -> None:
+    """Raise UserError for --only-unsure with a network that marks no image as not sure."""
+    require(threshold_of(model.is_calibrated, sure) is not None,
+            f"{weights} is not calibrated, so which images it is sure of is unknown, and --only-unsure has nothing to "
+            "choose by", "calibrate it with alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8")
 
 
 @contextmanager

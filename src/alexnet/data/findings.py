@@ -17,9 +17,9 @@ import numpy as np
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.content import contained, distinct_hashes
-from alexnet.data.divided import DividedDataset
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
+from alexnet.data.folds import FoldedDataset
 from alexnet.data.name_groups import suggest_groups
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
@@ -250,11 +250,15 @@ def _across_splits(
 
 def _keep_together(catalog: Catalog, kind: str) -> str:
     """The hint on --group, for look-alikes of which some were held out by chance."""
-    source = catalog.source
-    held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
-    if not (kind.startswith("near") and held_out and catalog.groups_N is None):
+    if not (kind.startswith("near") and _held_out(catalog) and catalog.groups_N is None):
         return ""
     return "; photos of one animal, patient or burst that are no copies are kept on one side with --group"
+
+
+def _held_out(catalog: Catalog) -> float:
+    """The fraction of each class that was held out for validation; 0 if the data has a validation split of its own."""
+    source = catalog.source
+    return source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
 
 
 def group_findings(catalog: Catalog) -> list[Finding]:
@@ -278,13 +282,12 @@ def group_findings(catalog: Catalog) -> list[Finding]:
 def name_findings(catalog: Catalog) -> list[Finding]:
     """Images that by their names belong together, of which some were held out by chance (name_groups.py)."""
     source, val = catalog.source, catalog.rows_of("val")
-    is_packed = isinstance(source, PackedDataset)
-    facts = source.manifest if is_packed else source
-    if not (facts.held_out or isinstance(source, DividedDataset)) or catalog.groups_N is not None or not len(val):
+    is_divided = bool(_held_out(catalog)) or isinstance(source, FoldedDataset)
+    if not is_divided or catalog.groups_N is not None or not len(val):
         return []
     held_N = np.zeros(len(catalog), bool)
     held_N[val] = True
-    suggested = suggest_groups(catalog.names_N, catalog.labels_N, held_N, facts.wnids or facts.classes)
+    suggested = suggest_groups(catalog.names_N, catalog.labels_N, held_N, source.wnids or source.classes)
     if suggested is None:
         return []
     option = f"--group {shlex.quote(suggested.option)}"
@@ -293,7 +296,7 @@ def name_findings(catalog: Catalog) -> list[Finding]:
     if suggested.is_recording:
         blocks = f", or keep blocks of {suggested.block} consecutive frames on one side: {option}"
         remedy = "put whole recordings into a folder val/ beside train/" + (blocks if suggested.option else "")
-    if is_packed and source.path.parent != cache_folder() / "packed":  # a packed folder of the user's
+    if isinstance(source, PackedDataset) and source.path.parent != cache_folder() / "packed":  # the user packed it
         remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
     return [Finding(
         "divided_names", "", f"by their names, {_plural(suggested.divided, 'validation image')} of {len(val):,} "

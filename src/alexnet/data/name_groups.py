@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from typing import TypeVar
@@ -89,9 +89,11 @@ def suggest_groups(
         return None
     stems_N = [name.rpartition("/")[2].rpartition(".")[0] for name in names_N]
     folders = _folder_keys(names_N, labels_N, class_folders)
-    candidates = [(_folder_option, folders)] if folders else []
+    candidates: list[tuple[_Option, _Keys]] = [(_folder_option, folders)] if folders else []
     sampled = _sampled(stems_N)
-    for option, pattern in ((_number_option, _NUMBER), (_letter_option, _LETTER), (_view_option, _VIEW)):
+    forms: tuple[tuple[_Option, re.Pattern[str]], ...] = (
+        (_number_option, _NUMBER), (_letter_option, _LETTER), (_view_option, _VIEW))
+    for option, pattern in forms:
         if sum(pattern.fullmatch(stem) is not None for stem in sampled) >= _SHARE * len(sampled):
             candidates.append((option, _keys(stems_N, pattern)))
     for option, keys in candidates:
@@ -104,6 +106,8 @@ def suggest_groups(
 # --- Keys: row of an image -> the name of its group, and its number there ---------------------------------------------
 
 _Keys = Mapping[int, tuple[str, int | None]]
+_Option = Callable[[Sequence[str], _Keys], str]
+"""Makes the value of --group from the images' names and keys."""
 _Groups = Mapping[tuple[int, str], list[int]]
 """Class and name of a group -> rows of its images."""
 
