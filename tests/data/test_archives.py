@@ -257,4 +257,4 @@ def test_an_archive_of_archives_says_so(tmp_path: Path):
         open_dataset(make(tmp_path / "flowers.zip", inner))
     one = r"such as train\.zip; name that archive, or unpack it"
     with pytest.raises(ValueError, match=one):
-        open_dataset(make(tmp_path / "one.zip", {"train.zip": zip_of(FILES)}))
+        open_dataset(make(tmp_path / "flowers.zip", {"train.zip": zip_of(FILES)}))
