@@ -14,6 +14,7 @@ import struct
 import sys
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,14 @@ def remake(root: Path, change: Callable[[Path], object]) -> None:
     """A sound data folder with one thing changed."""
     pictures(root, "train/ash", "train/birch", "val/ash", "val/birch")
     change(root)
+
+
+def archive(name: str = "a.png") -> bytes:
+    """A zip archive with one file: an image, or another archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as packed:
+        packed.writestr(name, archive() if name.endswith(".zip") else encoded(Image.new("RGB", (40, 40)), "PNG"))
+    return out.getvalue()
 
 
 def cifar_of_pickles() -> bytes:
@@ -92,6 +101,25 @@ FOLDERS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("holds a broken link", lambda root: remake(root, lambda r: (r / "train/ash/x.jpg").symlink_to(r / "no")), ""),
     ("holds names outside UTF-8", lambda root: remake(
         root, lambda r: (r / "train/ash/0.png").rename(r / "train/ash" / os.fsdecode(b"\xff.png"))), ""),
+    ("holds groups of classes", lambda root: pictures(root, "trees/ash", "trees/birch", "animals/cat", "animals/dog"),
+     "it is not clear whether the classes in "),
+    ("holds a class twice, but for case", lambda root: remake(root, lambda r: pictures(r, "train/Ash")),
+     "have the same name but for case"),
+    ("holds an archive for each class", lambda root: put(root, "ash.zip", "birch.zip", data=archive()),
+     "unpack each into a folder of its own"),
+    ("holds an archive in a class", lambda root: remake(root, lambda r: put(r, "train/ash/x.zip", data=archive())), ""),
+    ("is an archive in an archive", lambda root: put(root.parent, root.name + ".zip", data=archive("inner.zip")),
+     "name that archive, or unpack it"),
+    ("holds one image of a class", lambda root: (pictures(root, "ash", "birch"), put(root, "oak/a.png")), ""),
+    ("holds spaces, line ends and other scripts in names", lambda root: remake(
+        root, lambda r: put(r, "train/ash/a\nb.png", "train/ash/ c .png", "train/ash/\u6a39.png")), ""),
+    ("holds an empty val/", lambda root: (pictures(root, "train/ash", "train/birch"), (root / "val").mkdir()), ""),
+    ("has a table that names an image twice", lambda root: (put(root, "a.png", "b.png"), put(
+        root, "labels.csv", data=b"file_name;label\r\na.png;ash\r\nb.png;birch\r\na.png;birch\r\n")),
+     "names a.png twice: 'ash', and 'birch'"),
+    ("has a table of Windows", lambda root: (put(root, "a.png", "b.png", "c.png", "d.png"), put(
+        root, "labels.csv", data="sep=;\r\nfile_name;label\r\nC:\\x\\a.png;ash\r\nb.png;b\u00fcche\r\n"
+        "C.PNG;ash\r\nd.png;b\u00fcche\r\ngone.png;ash\r\n".encode("utf-8-sig"))), ""),
     ("holds hidden files and checkpoints of notebooks", lambda root: remake(
         root, lambda r: put(r, "train/.ipynb_checkpoints/a.png", "train/ash/._0.png", data=b"x")), ""),
 )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.inference.predictor import load
 from alexnet.models.formats.recognize import runs_of_series
 from alexnet.serving.served_model import ServedModel
@@ -244,3 +245,36 @@ def test_check_takes_several_runs_and_the_folder_of_a_series(class_folders, run,
 def test_check_refuses_a_run_in_a_quick_check(class_folders, run, capsys):
     assert alexnet("check", class_folders, "--quick", "--run", run) == 2
     assert "leave out --quick or --run" in capsys.readouterr().err
+
+
+def test_strict_ends_with_1_if_anything_needs_attention_and_ignores_kinds(tmp_path, capsys):
+    """Twelve photographs of the package a class, of which one is a copy of another class's."""
+    photos = sorted(PHOTOGRAPHS.glob("*.*g"))
+    for number, path in enumerate(photos):
+        folder = tmp_path / "photos" / ("ash", "birch")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    few = ("--ignore", "few_images", "--ignore", "few_images_in_all")
+    options = ("check", tmp_path / "photos", "--side", 64)
+    assert alexnet(*options, "--strict") == 1
+    printed = capsys.readouterr()
+    assert printed.err.endswith("--strict: exit code 1, as these need attention: few_images, few_images_in_all\n")
+    assert "fewer than 10 train images" in printed.out
+    assert alexnet(*options, "--strict", *few) == 0
+    printed = capsys.readouterr()
+    assert "--strict" not in printed.err
+    assert "fewer than 10 train images" in printed.out  # it is said all the same
+    shutil.copy(photos[0], tmp_path / "photos" / "birch" / "copy.png")
+    assert alexnet(*options, "--strict", *few, "--json") == 1
+    printed = capsys.readouterr()
+    kinds = {finding["kind"] for finding in json.loads(printed.out)["findings"]}
+    assert kinds > {"few_images_in_all"}
+    assert alexnet(*options) == 0
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (("--ignore", "blank"), "--ignore says what --strict does not count; give --strict too, or leave it out"),
+    (("--strict", "--ignore", "few_image"), "there is no such kind of finding; did you mean few_images?")])
+def test_ignore_needs_strict_and_a_kind(class_folders, capsys, options, said):
+    assert alexnet("check", class_folders, *options) == 2
+    assert said in capsys.readouterr().err

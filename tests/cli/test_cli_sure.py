@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError
 from alexnet.inference.confidence import always_sure_note, below_text, is_sure, require_threshold, threshold_of
 from alexnet.inference.predictor import model_from_checkpoint
@@ -121,3 +122,49 @@ def test_the_server_marks_by_its_threshold_and_says_it(trained, sure_from, calib
         _, _, description = client.request("/model")
     assert response["images"][0]["sure"] is sure
     assert (json.loads(description) if isinstance(description, bytes) else description)["sure_from"] == used
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_only_unsure_prints_the_marked_images_in_every_form(trained, photos, probabilities, capsys):
+    threshold = sum(sorted(probabilities.values())[1:3]) / 2
+    unsure = {name for name, probability in probabilities.items() if probability < threshold}
+    options = (trained, photos, "--sure", threshold, "--only-unsure")
+    assert alexnet("predict", *options, "--json") == 0
+    printed = capsys.readouterr()
+    assert {row["image"].rpartition("/")[2] for row in json.loads(printed.out)} == unsure
+    assert "the network is not sure of 2 of 4 images" in printed.err
+    assert alexnet("predict", *options, "--csv", "--top", 1) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert {row["image"].rpartition("/")[2] for row in rows} == unsure
+    assert {row["sure"] for row in rows} == {"no"}
+    assert alexnet("predict", *options) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("  not sure:\n") == 2
+    assert sum(name in printed for name in probabilities) == 2
+
+
+def test_only_unsure_without_a_calibration_or_a_threshold_is_refused(trained, photos, capsys):
+    assert alexnet("predict", trained, photos, "--only-unsure", "--csv") == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "is not calibrated, so which images it is sure of is unknown" in printed.err
+    assert "alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8" in printed.err
+
+
+def test_only_unsure_of_images_that_are_all_sure_prints_none_and_says_so(trained, photos, capsys):
+    assert alexnet("predict", trained, photos, "--only-unsure", "--sure", 0.26, "--csv") == 0
+    printed = capsys.readouterr()
+    assert rows_of(printed.out) == []
+    assert "note: the network is sure of all 4 images, so --only-unsure has none to print" in printed.err
+
+
+def test_only_unsure_takes_the_threshold_of_a_calibrated_network(capsys):
+    """Of the embedded photographs the pretrained network is sure of some: the ones that are left out."""
+    assert alexnet("predict", PHOTOGRAPHS, "--csv", "--top", 1) == 0
+    marked = {row["image"] for row in rows_of(capsys.readouterr().out) if row["sure"] == "no"}
+    assert alexnet("predict", PHOTOGRAPHS, "--csv", "--top", 1, "--only-unsure") == 0
+    assert {row["image"] for row in rows_of(capsys.readouterr().out)} == marked
+    assert 0 < len(marked) < 14

@@ -252,5 +252,9 @@ def test_archives_that_are_not_read_are_named(tmp_path: Path, data: bytes, probl
 def test_an_archive_of_archives_says_so(tmp_path: Path):
     trees(tmp_path / "x")
     inner = {"train.zip": zip_of(FILES), "test1.zip": zip_of(FILES), "sample_submission.csv": b"id,label\n1,0\n"}
-    with pytest.raises(ValueError, match=r"holds no images but other archives, such as test1\.zip"):
+    several = r"holds no images but other archives, such as test1\.zip; name the right one; if each is a class"
+    with pytest.raises(ValueError, match=several):
         open_dataset(make(tmp_path / "flowers.zip", inner))
+    one = r"such as train\.zip; name that archive, or unpack it"
+    with pytest.raises(ValueError, match=one):
+        open_dataset(make(tmp_path / "flowers.zip", {"train.zip": zip_of(FILES)}))

@@ -1,6 +1,7 @@
 """The cache's entries: which locks protect them from removal, and what a removal or a listing meets on its way."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from alexnet._runtime.locks import file_lock
 from alexnet.data.cache_entries import cache_entries, chosen_entries, remove_entry
 from alexnet.data.catalog import Catalog
 from alexnet.data.decompression import decompressed_tar
+from alexnet.data.open import open_or_pack
 from alexnet.data.packing import LOCK
 from alexnet.data.scan import scan
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError
 from image_files import tar_of
 
@@ -162,3 +165,27 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_left_out(root, monkeypatch
 
     monkeypatch.setattr("os.scandir", scandir_of_what_stays)
     assert [(found.name, found.bytes) for found in cache_entries()] == [("onnxruntime-web", 0)]
+
+
+def test_a_second_pack_of_the_same_images_says_why_and_how_large_the_first_is(tmp_path):
+    """Photographs of the package, packed without groups, with groups, and after one has changed."""
+    for number, path in enumerate(sorted(PHOTOGRAPHS.glob("*.png"))):
+        folder = tmp_path / "photos" / ("ash", "birch")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"p{number // 4}_{number}.png")
+
+    def said(**options):
+        lines: list[str] = []
+        open_or_pack(str(tmp_path / "photos"), 32, say=lines.append, progress=False, **options)
+        return [line for line in lines if "has a pack" in line]
+
+    assert said() == []
+    assert said() == []  # found in the cache
+    (line,) = said(group="{group}_{n}.png")
+    assert line.startswith(f"note: the cache has a pack of {tmp_path / 'photos'} already (0 MB), but that was without "
+                           "--group and this is with --group {group}_{n}.png, so other images are held out")
+    name = line.rpartition(" ")[2]
+    assert chosen_entries(cache_entries(), [name], None)[0].source == str(tmp_path / "photos")
+    (tmp_path / "photos" / "ash" / "p0_0.png").unlink()
+    (line,) = said()
+    assert "but the images, their names, dates or labels are not the same as then" in line

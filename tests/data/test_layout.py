@@ -59,6 +59,16 @@ def test_a_fraction_of_each_class_is_held_out_if_there_is_no_split(tmp_path: Pat
     assert dataset.all_notes == (*dataset.notes, dataset.division)
 
 
+def test_a_class_of_one_image_is_said_to_be_never_measured(tmp_path: Path):
+    trees(tmp_path)
+    plant(tmp_path, "oak/1.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.division.endswith("for validation; nothing of oak, which has one image and so is never measured")
+    plant(tmp_path, *(f"{name}/1.jpg" for name in ("alder", "elm", "fir")))
+    assert open_dataset(tmp_path).division.endswith(
+        "; nothing of alder, elm, fir and 1 more, which have one image each and so are never measured")
+
+
 def test_train_folder_alone_is_split_too(tmp_path: Path):
     dataset = open_dataset(trees(tmp_path, under="train/"))
     assert per_class(dataset, "val") == [2] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,14 +31,15 @@ from alexnet.cli.app import (
     check_output,
     class_names,
 )
-from alexnet.errors import UserError, require
+from alexnet.data.finding_kinds import KINDS
+from alexnet.errors import UserError, did_you_mean, require
 
 
 @app.command(group=DATA, sort_key=0)
 def check(
     data: str, /, *, labels: Labels = None, group: GroupBy = None, run: list[str] | None = None, quick: bool = False,
     side: int | None = None, html: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
-    classes: Classes = None,
+    classes: Classes = None, strict: bool = False, ignore: list[str] | None = None,
     workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then how the data is interpreted.
@@ -45,6 +47,9 @@ def check(
     Finds images that cannot be decoded, copies and near copies within and across splits and classes, classes with few
     images, and small images. Every image is decoded once; the result is kept in ~/.cache/alexnet/scans. Nothing is
     written to the data.
+
+    In a CI job: `alexnet check PHOTOS --strict --ignore few_images_in_all`. The exit code is 0 if nothing else needs
+    attention, 1 if anything does, and 2 if the data cannot be checked, as for every command.
 
     Args:
         data: A folder or archive of images, a packed folder or its URL, or the name cifar10,
@@ -57,9 +62,17 @@ def check(
             224, the paper's.
         html: Write a page with the images of the findings: copies side by side, suspicious labels, the smallest images,
             and some of each class.
+        strict: Exit with code 1 if anything needs attention: every numbered finding counts, whatever its kind; notes
+            and what was not checked do not. A last line on standard error names the kinds that count. Without --strict
+            the exit code is 0 whatever was found.
+        ignore: A kind of finding that does not count for --strict, such as few_images_in_all or small_images. May be
+            repeated. --json has the `kind` of each finding. It is printed all the same.
         workers: Threads that decode. Default: one for each core.
     """
     at_least_1(side=side, workers=workers)
+    require(strict or not ignore, "--ignore says what --strict does not count", "give --strict too, or leave it out")
+    for kind in ignore or ():
+        require(kind in KINDS, f"--ignore {kind}: there is no such kind of finding", did_you_mean(kind, KINDS))
     if html:
         check_output(html, HTML_FILE, overwrite=overwrite)
 
@@ -75,6 +88,9 @@ def check(
 
         write_check_page(html, found)
         say(f"page: {html}")
+    if strict and (kinds := dict.fromkeys(each.kind for each in found.findings if each.kind not in (ignore or ()))):
+        say(f"--strict: exit code 1, as these need attention: {', '.join(kinds)}")
+        sys.exit(1)
 
 
 @app.command(group=DATA, sort_key=1)

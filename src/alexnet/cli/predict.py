@@ -22,7 +22,7 @@ from alexnet.cli.default_checkpoint import split_images
 from alexnet.cli.evaluate import Views
 from alexnet.cli.image_arguments import list_images
 from alexnet.errors import require
-from alexnet.inference.confidence import always_sure_note, below_text, require_threshold
+from alexnet.inference.confidence import always_sure_note, below_text, require_threshold, threshold_of
 
 if TYPE_CHECKING:
     from alexnet._runtime.ranks import Ranks
@@ -47,7 +47,7 @@ class PredictedImage(TypedDict):
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
 def predict(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], top: int = 5, sure: Sure = None,
-    views: Views = "1", device: Device = "auto", fast: Fast = False, classes: Classes = None,
+    only_unsure: bool = False, views: Views = "1", device: Device = "auto", fast: Fast = False, classes: Classes = None,
     allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV: a row for each class of each image, so with --top 1 "
                                     "one row an image; columns image, rank, class, probability, sure.")] = False,
@@ -67,6 +67,8 @@ def predict(
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
             http and https URLs. Without a checkpoint: the pretrained network of the package.
         top: Classes to print for each image, the most likely first.
+        only_unsure: Print only the images that are "not sure", which are the ones to look at, with --csv and --json
+            too. Refused for a network that is not calibrated, unless --sure sets a threshold.
         allow_private: Follow a URL's redirect to private IP addresses too.
     """
     set_openmp_defaults()
@@ -81,21 +83,32 @@ def predict(
     with _job(checkpoint, images, top, views, device, fast, classes) as (model, files, ranks):
         for note in model.notes:
             say(f"note: {note}")
+        if only_unsure:
+            _require_marks(model, sure, shown_name(checkpoint))
         rows, unreadable = _predict_files(model, files, top, int(views), sure, allow_private, ranks)
     if ranks.rank > 0:
         return
+    shown = [row for row in rows if row["sure"] is False] if only_unsure else rows
     if json_:
-        print(json.dumps(rows, indent=2))
-    elif csv_:
-        _print_csv(rows)
+        print(json.dumps(shown, indent=2))
     else:
-        _print_bars(rows)
+        (_print_csv if csv_ else _print_bars)(shown)
     if not_sure := sum(row["sure"] is False for row in rows):
         say(f"note: {_not_sure_text(not_sure, len(rows), model, sure, shown_name(checkpoint))}")
     elif note := always_sure_note(len(model.classes), model.is_calibrated, sure):
         say(f"note: {note}")
+    elif only_unsure and rows:
+        of_all = f"all {len(rows):,} images" if len(rows) > 1 else "this image"
+        say(f"note: the network is sure of {of_all}, so --only-unsure has none to print")
     if unreadable:
         sys.exit(2)
+
+
+def _require_marks(model: Classifier, sure: float | None, weights: str) -> None:
+    """Raise UserError for --only-unsure with a network that marks no image as not sure."""
+    require(threshold_of(model.is_calibrated, sure) is not None,
+            f"{weights} is not calibrated, so which images it is sure of is unknown, and --only-unsure has nothing to "
+            "choose by", "calibrate it with alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8")
 
 
 @contextmanager

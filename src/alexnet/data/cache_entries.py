@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.locks import file_lock
+from alexnet.data.dataset import Dataset
 from alexnet.data.manifest import JOURNAL, MANIFEST
 from alexnet.data.packing import LOCK
 from alexnet.errors import UserError, did_you_mean, require
@@ -154,11 +156,43 @@ def _entry(root: Path, path: Path) -> CacheEntry:
         (path / JOURNAL).is_file() and not (path / MANIFEST).is_file())
 
 
+def other_pack_note(dataset: Dataset, dest: Path) -> str:
+    """Why images are packed into `dest` although the cache has a pack of their source at this side; "" if it has none.
+
+    Args:
+        dataset: the images that are packed now.
+        dest: its folder in the cache, `NAME-SIDE-FINGERPRINT-FORMAT`.
+    """
+    name, _, version = dest.name.rsplit("-", 2)
+    others = [entry for entry in cache_entries()
+              if entry.kind == "packed" and entry.source == dataset.source and not entry.is_unfinished
+              and entry.path != str(dest) and entry.name.rpartition("/")[2].rsplit("-", 2)[::2] == [name, version]]
+    if not others:
+        return ""
+    by = dataset.grouping.by if dataset.grouping else None
+    of_group = {entry.path: _manifest_value(Path(entry.path), "grouped_by") for entry in others}
+    same = [entry for entry in others if of_group[entry.path] == by]
+    other = min(same or others, key=lambda entry: entry.age_days)
+    why = "the images, their names, dates or labels are not the same as then"
+    if not same:
+        then, now = (f"with --group {group}" if group else "without --group" for group in (of_group[other.path], by))
+        why = (f"that was {then} and this is {now}, so other images are held out, and a pack holds its training and "
+               "validation images apart")
+    return (f"the cache has a pack of {dataset.source} already ({other.bytes / 1e6:,.0f} MB), but {why}; if it is not "
+            f"needed any more: alexnet cache --clear {shlex.quote(other.name)}")
+
+
 def _source(packed: Path) -> str:
     """What a packed folder's manifest or journal names as its source; it is shown and not trusted."""
+    return _manifest_value(packed, "source") or ""
+
+
+def _manifest_value(packed: Path, key: str) -> str | None:
+    """A text of a packed folder's manifest or journal, unverified; None if there is none."""
     for name in (MANIFEST, JOURNAL):
         try:
-            return str(json.loads((packed / name).read_text(encoding="utf-8"))["source"])
+            value = json.loads((packed / name).read_text(encoding="utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return ""
+        return None if value is None else str(value)
+    return None

@@ -242,8 +242,14 @@ def held_out_note(
     held, total = (sum(counts.get(split, {}).values()) for split in ("val", "train"))
     total += held
     if not grouped_by:
+        alone = [name for label, name in enumerate(classes)
+                 if counts.get("train", {}).get(label, 0) == 1 and not counts.get("val", {}).get(label, 0)]
+        more = f" and {len(alone) - 3:,} more" if len(alone) > 3 else ""
         return (f"there is no validation split: {fraction:.0%} of each class ({held:,} image{'s' * (held != 1)}, "
-                "chosen by name) is held out for validation")
+                "chosen by name) is held out for validation" + (
+                    f"; nothing of {', '.join(alone[:3])}{more}, which has one image and so is never measured"
+                    if len(alone) == 1 else f"; nothing of {', '.join(alone[:3])}{more}, which have one image each and "
+                    "so are never measured" if alone else ""))
     shares = {name: counts["val"].get(label, 0) / count for label, name in enumerate(classes)
               if (count := sum(counts[split].get(label, 0) for split in ("train", "val")))}
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)

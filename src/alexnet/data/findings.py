@@ -8,14 +8,19 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
+from alexnet.data.finding_kinds import KINDS
+from alexnet.data.folds import FoldedDataset
+from alexnet.data.name_groups import suggest_groups
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
@@ -30,15 +35,6 @@ FEW_IMAGES = 10
 
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
-
-ORDER = ("emptied_class", "copies_across_splits", "copies_across_classes", "groups_across_splits",
-         "near_copies_across_splits", "broken",
-         "near_copies_across_classes", "one_class_measured", "suspicious_labels", "few_images", "imbalance",
-         "few_images_in_all", "leftover_bytes", "unused_bits", "further_images", "small_images", "blank",
-         "uncertain_labels", "copies", "near_copies")
-"""Kinds of findings, the most harmful first. Broken images follow those that make the error look too good: they are
-left out anyway."""
-
 
 @dataclass(frozen=True)
 class Baseline:
@@ -81,7 +77,7 @@ def pack_findings(packed: PackedDataset, weighted: bool = False) -> list[Finding
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies),
-             *group_findings(catalog)]
+             *group_findings(catalog), *name_findings(catalog)]
     return in_order([finding for finding in found if finding.kind != "copies"])
 
 
@@ -100,7 +96,7 @@ def scan_findings(
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
              *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan)),
-             *group_findings(catalog)]
+             *group_findings(catalog), *name_findings(catalog)]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
@@ -111,7 +107,7 @@ def scan_findings(
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
     """The most harmful kind first."""
-    return sorted(findings, key=lambda finding: ORDER.index(finding.kind))
+    return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
 
 
 # --- Counts -----------------------------------------------------------------------------------------------------------
@@ -254,11 +250,15 @@ def _across_splits(
 
 def _keep_together(catalog: Catalog, kind: str) -> str:
     """The hint on --group, for look-alikes of which some were held out by chance."""
-    source = catalog.source
-    held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
-    if not (kind.startswith("near") and held_out and catalog.groups_N is None):
+    if not (kind.startswith("near") and _held_out(catalog) and catalog.groups_N is None):
         return ""
     return "; photos of one animal, patient or burst that are no copies are kept on one side with --group"
+
+
+def _held_out(catalog: Catalog) -> float:
+    """The fraction of each class that was held out for validation; 0 if the data has a validation split of its own."""
+    source = catalog.source
+    return source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
 
 
 def group_findings(catalog: Catalog) -> list[Finding]:
@@ -277,6 +277,31 @@ def group_findings(catalog: Catalog) -> list[Finding]:
                 f"move each group to one side, or measure with --folds; otherwise the error on {split} looks better "
                 "than it is"))
     return found
+
+
+def name_findings(catalog: Catalog) -> list[Finding]:
+    """Images that by their names belong together, of which some were held out by chance (name_groups.py)."""
+    source, val = catalog.source, catalog.rows_of("val")
+    is_divided = bool(_held_out(catalog)) or isinstance(source, FoldedDataset)
+    if not is_divided or catalog.groups_N is not None or not len(val):
+        return []
+    held_N = np.zeros(len(catalog), bool)
+    held_N[val] = True
+    suggested = suggest_groups(catalog.names_N, catalog.labels_N, held_N, source.wnids or source.classes)
+    if suggested is None:
+        return []
+    option = f"--group {shlex.quote(suggested.option)}"
+    sizes = f"{suggested.smallest:,}" + (f" to {suggested.largest:,}" if suggested.largest > suggested.smallest else "")
+    remedy = f"if so, keep each group on one side: {option} ({suggested.groups:,} groups of {sizes} images)"
+    if suggested.is_recording:
+        blocks = f", or keep blocks of {suggested.block} consecutive frames on one side: {option}"
+        remedy = "put whole recordings into a folder val/ beside train/" + (blocks if suggested.option else "")
+    if isinstance(source, PackedDataset) and source.path.parent != cache_folder() / "packed":  # the user packed it
+        remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
+    return [Finding(
+        "divided_names", "", f"by their names, {_plural(suggested.divided, 'validation image')} of {len(val):,} "
+        f"{suggested.what} training images, such as {' and '.join(suggested.example)}; then the error looks better "
+        "than it is", remedy)]
 
 
 def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet._runtime.cache import cache_folder
+from alexnet.data.cache_entries import other_pack_note
 from alexnet.data.dataset import require_splits
 from alexnet.data.manifest import FORMAT, JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
@@ -81,6 +82,8 @@ def open_or_pack(
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
     say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
+    if note := other_pack_note(dataset, dest):
+        say(f"note: {note}")
     return (pack_with_bar if progress else pack)(
         dataset, dest, side=side, on_wait=lambda: say("another process is packing these images; waiting for it"))
 

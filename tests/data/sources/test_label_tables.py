@@ -348,3 +348,18 @@ def test_a_table_beside_class_folders_is_named_as_not_used(tmp_path: Path):
         for number in range(4)))
     assert ("the folders are the classes, so labels.csv is not used; --labels labels.csv would use its labels"
             in said(open_dataset(root)))
+
+
+def test_a_table_beside_class_folders_that_is_unclear_is_said_to_be_unused_and_why(tmp_path: Path):
+    files = ("ash/a1.jpg", "ash/a2.jpg", "birch/a1.jpg", "birch/b2.jpg")
+    dataset = open_dataset(with_table(tmp_path / "trees", "file_name,label\na1.jpg,birch\na2.jpg,ash\n", *files))
+    assert dataset.classes == ("ash", "birch")
+    assert ("the folders are the classes, and a table beside them is not used: labels.csv names a1.jpg, which may be "
+            "ash/a1.jpg or birch/a1.jpg") in said(dataset)
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_line_that_tells_excel_the_delimiter_is_no_header(tmp_path: Path, first: str):
+    table = f"{first}\r\nfile_name;label\r\na1.jpg;ash, white\r\nb1.jpg;birch\r\n".encode("utf-8-sig")
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg"), held_out=0)
+    assert labels(dataset) == {"a1.jpg": "ash, white", "b1.jpg": "birch"}

@@ -39,6 +39,9 @@ NAMES = (*cifar.ARCHIVES, "embedded")
 FROM_FOLDERS = "folders"
 """As `labels`: the class folders are the labels, whatever tables lie beside them."""
 
+_MOST_UNUSED = 3
+"""Tables of which is said why they are not used; the data's first note names them all among what is ignored."""
+
 _DATA = ("a folder with a folder of images for each class, a packed folder, or the name "
          f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")
 
@@ -192,6 +195,8 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
     unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
                      f"would use its labels{' and splits' * bool(table.columns.split)}" for table in tables]
+    unused_tables += [f"the folders are the classes, and a table beside them is not used: {error.problem}"
+                      for error in unused[:_MOST_UNUSED]]
     unused_splits = note_unused_splits(tree) if dataset.held_out or "val" not in dataset.splits else []
     return replace(dataset, notes=(*dataset.notes, *unused_tables, *unused_splits))
 
@@ -235,7 +240,9 @@ def _require_images(tree: FileTree) -> None:
         raise UserError(f"{tree.source} holds no images but other archives, such as {inner[0]}",
                         f"name the folder that they are in, with ImageNet's {ilsvrc.DEVKIT}.tar.gz"
                         if ilsvrc.VAL in tree.source or ilsvrc.TRAIN in tree.source else
-                        "name that archive, or unpack it and name the folder")
+                        "name that archive, or unpack it and name the folder" if len(inner) == 1 else
+                        "name the right one; if each is a class, unpack each into a folder of its own, and name the "
+                        "folder around these")
 
 
 def _not_found(source: str | Path) -> UserError:

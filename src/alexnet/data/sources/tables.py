@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl")
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars", " ": "blanks"}
 """In the order in which they are tried."""
 _SAMPLE_ROWS = 50
+_EXCEL = re.compile(r'"?sep=([,;|\t])"?\n', re.IGNORECASE)
+"""A first line that tells Excel the delimiter."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ def parse_table(data: bytes, name: str) -> Table:
     if name.lower().endswith(".jsonl"):
         header, rows = _json_rows(text.split("\n"), name)
     else:
-        delimiter = "\t" if name.lower().endswith(".tsv") else _guess_delimiter(text)
+        stated = _EXCEL.match(text)
+        text = text[stated.end() if stated else 0 :]
+        delimiter = stated[1] if stated else "\t" if name.lower().endswith(".tsv") else _guess_delimiter(text)
         try:
             cells = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter,
                                                                        skipinitialspace=delimiter == " ")]
