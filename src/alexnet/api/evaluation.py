@@ -120,8 +120,8 @@ def evaluate_models(
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and group.first else None
         measured = partial(
             measure, [(model.inference_network, model.preprocess) for model in loaded], views=views,
-            batch_size=batch_size, device=group.device, total=group.sum_errors, label_map=evaluation_set.label_map,
-            share=(group.rank, group.size))
+            batch_size=batch_size, device=group.device, total=group.sum_errors, over_ranks=group.sum_counts,
+            label_map=evaluation_set.label_map, share=(group.rank, group.size))
         with bar or nullcontext():
             errors = measured(evaluation_set.images, on_progress=bar, on_outputs=collector)
         left_out = evaluation_set.look_alikes
