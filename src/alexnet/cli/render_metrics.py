@@ -36,7 +36,7 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
              f"loss {errors.loss:.4f}"]
     counts = [("top-1 error", errors.top1_wrong, errors.top1_interval),
               *([("top-5 error", errors.top5_wrong, errors.top5_interval)] * has_top5(classes))]
-    groups = errors.sample and errors.sample.groups
+    groups = errors.groups
     for name, wrong, (low, high) in counts:
         lines.append(f"{name} {wrong / max(errors.images, 1):7.2%}   (95% interval{over_groups(groups)} {low:.2%} to "
                      f"{high:.2%})")
@@ -126,16 +126,24 @@ def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def calibration_text(found: Calibration) -> Iterator[str]:
-    """The temperature and the errors before and after it, in lines."""
+def calibration_text(found: Calibration, apart: str = "") -> Iterator[str]:
+    """The temperature and the errors before and after it, in lines.
+
+    Args:
+        found: the temperature.
+        apart: what of the other images was left out (`HeldApart.describe`).
+    """
     low, high = found.loss_change_interval
     yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it makes the "
            f"probabilities {'less' if found.temperature > 1 else 'more'} extreme; with one view the predicted class "
            "stays the same")
-    yield f"measured on {found.measured_images:,} other images:"
+    groups = "" if found.groups is None else f" in {_plural(found.groups, 'group')}, none of which fitted it"
+    yield f"measured on {found.measured_images:,} other images{groups}{f' ({apart})' if apart else ''}:"
     yield f"  before: {_calibration_error(found.before)}"
     yield f"  after:  {_calibration_error(found.after)}"
-    yield f"  change of the loss: {found.loss_change:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+    yield (f"  change of the loss: {found.loss_change:+.4f} (95% interval{over_groups(found.groups)} {low:+.4f} to "
+           f"{high:+.4f})")
+    yield from (f"  {line}" for line in few_groups_text(found.groups))
     if found.ece_undecided:
         yield (f"  with {found.measured_images:,} images the ECE cannot show whether the probabilities were wrong "
                "before; the loss decides")
@@ -166,7 +174,7 @@ def comparison_table(
     from rich.table import Table
 
     measured = Table(box=None, pad_edge=False, header_style="bold")
-    groups = errors[0].sample and errors[0].sample.groups
+    groups = errors[0].groups
     titles = ("top-1 error", f"95% interval{over_groups(groups)}", *(["top-5 error"] * has_top5(classes)), "loss")
     for title in ("run", *titles):
         measured.add_column(title, justify="left" if title == "run" else "right", overflow="fold")

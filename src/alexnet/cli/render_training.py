@@ -25,10 +25,10 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
     from alexnet.training.run_folder import read_config, read_overlap
 
     errors, config = done.metrics, read_config(done.path)
-    (low, high), over = errors.top1_interval, over_groups(errors.sample and errors.sample.groups)
+    (low, high), over = errors.top1_interval, over_groups(errors.groups)
     yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
     yield f"  95% interval{over} {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
-    yield from (f"  {line}" for line in few_groups_text(errors.sample and errors.sample.groups))
+    yield from (f"  {line}" for line in few_groups_text(errors.groups))
     overlap = read_overlap(config)
     if known := overlap.describe():
         yield f"  {known}, {overlap.verdict}"

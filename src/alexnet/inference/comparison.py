@@ -82,7 +82,8 @@ def paired_tests(right_RN: NDArray[np.bool_], groups_N: NDArray[np.uint64] | Non
 
 
 def _paired_test(
-    pair: tuple[int, int], only: tuple[int, int], images: int, value: float, adjusted: float, by_group: GroupSums | None,
+    pair: tuple[int, int], only: tuple[int, int], images: int, value: float, adjusted: float,
+    by_group: GroupSums | None,
 ) -> PairedTest:
     """Of one pair. Scaled counts of effective images stand for those of images in groups (Rao and Scott 1992)."""
     groups = None if by_group is None else len(by_group.images_G)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.inference.student import critical_value
-from alexnet.models.checkpoint_json import ErrorsJson, GroupsJson
+from alexnet.models.checkpoint_json import GroupsJson
 
 FEW_GROUPS = 10
 """With fewer groups the variance between groups is hardly known, and an interval is said to be unreliable."""
@@ -45,8 +45,8 @@ def group_sums(values_N: NDArray[np.generic], groups_N: NDArray[np.uint64]) -> G
     group_N = np.unique(groups_N, return_inverse=True)[1]
     distinct, counts = np.unique(values, return_counts=True)
     unusual = np.unique(group_N[values != distinct[counts.argmax()]])
-    return GroupSums(np.bincount(group_N).astype(np.float64), np.bincount(group_N, values), float((values**2).sum()),
-                     len(unusual))
+    sums_G = np.bincount(group_N, values).astype(np.float64)
+    return GroupSums(np.bincount(group_N).astype(np.float64), sums_G, float((values**2).sum()), len(unusual))
 
 
 def count_sums(images_G: NDArray[np.int64], wrong_G: NDArray[np.int64]) -> GroupSums:
@@ -114,6 +114,16 @@ class GroupedSample:
     top1_design_effect: float
     top5_design_effect: float
 
+    @property
+    def top1(self) -> tuple[int, float]:
+        """The groups and the design effect of the top-1 error, for `metrics.sample_interval`."""
+        return self.groups, self.top1_design_effect
+
+    @property
+    def top5(self) -> tuple[int, float]:
+        """As `top1`, of the top-5 error."""
+        return self.groups, self.top5_design_effect
+
     @classmethod
     def of_counts(cls, counts_G3: NDArray[np.int64]) -> GroupedSample | None:
         """Of each group's images, top-1 and top-5 errors: int64 [G, 3]. None for no image."""
@@ -124,7 +134,7 @@ class GroupedSample:
                    design_effect(count_sums(images_G, top5_G)))
 
     @classmethod
-    def from_json(cls, tree: ErrorsJson) -> GroupedSample | None:
+    def from_json(cls, tree: GroupsJson) -> GroupedSample | None:
         """What `to_json` wrote; None for images without groups."""
         if "groups" not in tree:
             return None

@@ -56,16 +56,19 @@ class Errors:
         return self.top5_wrong / self.images if self.images else math.nan
 
     @property
+    def groups(self) -> int | None:
+        """The number of groups that the images are in; None for images without groups."""
+        return self.sample.groups if self.sample else None
+
+    @property
     def top1_interval(self) -> Interval:
         """95%."""
-        return sample_interval(self.top1_wrong, self.images, self.sample and (
-            self.sample.groups, self.sample.top1_design_effect))
+        return sample_interval(self.top1_wrong, self.images, self.sample.top1 if self.sample else None)
 
     @property
     def top5_interval(self) -> Interval:
         """95%."""
-        return sample_interval(self.top5_wrong, self.images, self.sample and (
-            self.sample.groups, self.sample.top5_design_effect))
+        return sample_interval(self.top5_wrong, self.images, self.sample.top5 if self.sample else None)
 
     def to_json(self) -> ErrorsJson:
         """The means and their 95% intervals; of images in groups also the number of groups and the design effects."""

@@ -179,7 +179,7 @@ def result_findings(
         is_pretrained: whether training started from trained weights.
         sample: the groups of the images, if they have groups.
     """
-    images, groups = sum(class_counts), sample and (sample.groups, sample.top1_design_effect)
+    images, groups = sum(class_counts), sample.top1 if sample else None
     error, constant = wrong / images, 1 - max(class_counts) / images
     low, high = sample_interval(wrong, images, groups)
     over = f" over {sample.groups:,} groups" if sample else ""

@@ -1,0 +1,59 @@
+"""Keep the images that fit a temperature or the ranges of int8 apart from those on which it is measured.
+
+Copies, images of one group and near duplicates of a fitted image flatter what is measured on them. Shapes: M images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.data.content import contained, distinct_hashes
+from alexnet.data.near_duplicates import has_near_duplicate
+from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import distinct_perceptual_hashes
+
+LEAST_KEPT = 0.5
+"""Fraction of the images that must be left without look-alikes; else images are alike by nature, and they are kept."""
+
+
+@dataclass(frozen=True)
+class HeldApart:
+    """Which images may measure, and what the others have in common with those that fit."""
+
+    kept_M: NDArray[np.bool_]
+    siblings: int
+    """Left out: copies of fitted images, and images of a group of theirs."""
+    look_alikes_left_out: int
+    """Left out: other images that look like a fitted one."""
+    look_alikes_kept: int
+    """Images that look like a fitted one and are measured, since most of them do: they are alike by nature."""
+
+    def describe(self) -> str:
+        """What was left out, or could not be; "" if nothing was in common."""
+        parts = [f"{self.siblings:,} of a group with one of them or copies of one"] * bool(self.siblings) + [
+            f"{self.look_alikes_left_out:,} that look like one of them"] * bool(self.look_alikes_left_out)
+        said = [f"left out: {' and '.join(parts)}"] * bool(parts)
+        if self.look_alikes_kept:
+            said.append(f"{self.look_alikes_kept:,} look like one of them and are measured, as most images are alike")
+        return "; ".join(said)
+
+
+def held_apart(fitted: PackedSplit, measured: PackedSplit) -> HeldApart:
+    """Leave out the images that are copies, siblings (`--group`) or near duplicates of fitted ones.
+
+    Args:
+        fitted: the images that fit.
+        measured: those that may measure.
+    """
+    sibling_M = contained(measured.content_hashes, distinct_hashes(fitted.content_hashes))
+    if fitted.groups is not None and measured.groups is not None:
+        sibling_M |= np.isin(measured.groups, fitted.groups)
+    alike_M = ~sibling_M & has_near_duplicate(
+        measured.perceptual_hashes, distinct_perceptual_hashes(fitted.perceptual_hashes))
+    alike = int(alike_M.sum())
+    if alike > (1 - LEAST_KEPT) * (~sibling_M).sum():
+        return HeldApart(~sibling_M, int(sibling_M.sum()), 0, alike)
+    return HeldApart(~sibling_M & ~alike_M, int(sibling_M.sum()), alike, 0)
