@@ -1,7 +1,6 @@
 """`--group` on the command line: check, pack and train draw the same groups, and a run records them."""
 
 import json
-import re
 import shutil
 
 import numpy as np
@@ -148,8 +147,6 @@ def test_calibrate_measures_groups_that_did_not_fit(run, bursts, tmp_path, capsy
     own = shutil.copytree(run, tmp_path / "run")
     assert alexnet("calibrate", own, bursts, "--group", "{burst}_{n}.png") == 0
     printed = capsys.readouterr().out
-    fitted, measured, groups = map(int, re.search(  # look-alikes may join two groups
-        r"fitted on (\d+) images; .*measured on (\d+) other images in (\d) groups, none of which fitted it", printed,
-        re.DOTALL).groups())
-    assert (fitted % 10, fitted + measured, measured) == (0, 120, 10 * groups)
-    assert f"unreliable: {groups} groups do not show how much groups differ; measure 10 groups or more" in printed
+    assert "fitted on 60 images; " in printed
+    assert "other images in 6 groups, none of which fitted it" in printed
+    assert "unreliable: 6 groups do not show how much groups differ; measure 10 groups or more" in printed

@@ -76,7 +76,7 @@ def test_response_normalization_stays_in_float(packed, tmp_path):
     saved = narrow("paper", "input.side=32", "input.crop=32", "conv1.kernel=5", "conv1.stride=1", "classes=4")
     images = open_packed(packed.path).split("train")
     labels = torch.arange(4)
-    found = onnx_int8.export_int8(saved, tmp_path / "net.onnx", images, images, labels)
+    found = onnx_int8.export_int8(saved, tmp_path / "net.onnx", images, open_packed(packed.path).split("val"), labels)
     assert found.calibrated_on == 120
     graph = onnx.load(tmp_path / "net.onnx").graph
     made_by = {output: node for node in graph.node for output in node.output}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -211,4 +212,6 @@ def _open_by_groups_of_run(
         packed = open_packed()
         note(f"note: the groups of {run} are not used, so the intervals take the images as independent: "
              f"{error.problem}")
+    else:
+        note(f"note: images are in the groups of {run} (--group {shlex.quote(group)})")
     return packed

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alexnet.data.folds import together
+from alexnet.data.folds import copies_and_groups, together
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
@@ -132,9 +132,10 @@ class Halves(NamedTuple):
 def halve(split: PackedSplit) -> Halves:
     """Divide images into two halves that have no copies and no groups in common, and no near duplicates.
 
-    Where most images are alike by nature, as digits are, near duplicates stay.
+    Where images are alike by nature, as digits are, near duplicates stay. Those of two groups join no groups, but are
+    not measured.
     """
-    together_N = together(split, 2)
+    together_N = together(split, 2) if split.groups is None else copies_and_groups(split.content_hashes, split.groups)
     fit_N = fitting_half(together_N)
     apart = held_apart(split.subset(np.flatnonzero(fit_N)), split.subset(np.flatnonzero(~fit_N)))
     measured_N = ~fit_N
