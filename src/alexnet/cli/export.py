@@ -148,7 +148,8 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, group: str | None, fr
     apart = f" Of the other images: {found.apart.describe()}." if found.apart.describe() else ""
     return (f"{path}: int8, {found.bytes / 1e6:.1f} MB, and {found.float_bytes / 1e6:.1f} MB in float32; calibrated on "
             f"{found.calibrated_on:,} {kind}. On {found.images:,} other images the top-1 class is the same for "
-            f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32.{apart}")
+            f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32."
+            f"{apart}")
 
 
 def _export_web(name: str, path: Path, runtime: Path | None) -> str:
