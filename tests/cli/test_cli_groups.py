@@ -1,6 +1,7 @@
 """`--group` on the command line: check, pack and train draw the same groups, and a run records them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,16 +53,22 @@ def test_a_pattern_that_matches_nothing_ends_with_a_sentence_and_writes_nothing(
 def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys):
     run = tmp_path / "run"
     assert alexnet("train", photos, *SMALL, "--epochs", 1, "--out", run, "--group", BURST) == 0
-    assert f"note: {HELD_OUT}\n" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert f"note: {HELD_OUT}\n" in printed.err
+    assert "  95% interval over 2 groups " in printed.out
+    assert "  unreliable: 2 groups do not show how much groups differ" in printed.out
     data = json.loads((run / "config.json").read_text())["data"]
     assert data["group"] == open_packed(data["packed"]).manifest.grouped_by == BURST
     assert data["images"] == {"train": 52, "val": 8}
     assert HELD_OUT in json.loads((run / "log.jsonl").read_text().splitlines()[0])["notes"]
     page = (run / "report.html").read_text()
+    assert "(95% interval over 2 groups)" in " ".join(page.split())
+    assert "The interval is unreliable" in page
     assert HELD_OUT in page
     assert f"alexnet check {photos} --group &#39;{BURST}&#39; --run" in page
-    assert alexnet("evaluate", run, photos, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 8
+    assert alexnet("evaluate", run, photos, "--json") == 0  # with the groups of the run
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["images"], measured["groups"]) == (8, 2)
     assert alexnet("train", photos, "--resume", "--epochs", 2, "--out", run) == 0  # with the groups of the run
     assert "resuming after 1 of 2 epochs" in capsys.readouterr().err
     assert alexnet("check", photos, "--group", BURST, "--run", run, "--json") == 0
@@ -86,3 +93,60 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     printed = " ".join(capsys.readouterr().err.split())
     assert f"the groups of {run} are not used: the pattern of --group '{BURST}' matches none of the 18" in printed
     assert "is not the data that" in printed
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory):
+    """Twelve groups of ten new images of the run's four classes; half of the groups have wrong labels."""
+    root, rng = tmp_path_factory.mktemp("bursts") / "photos", np.random.default_rng(9)
+    names = ("ash", "birch", "cedar", "date palm")
+    for group in range(12):
+        folder = root / names[(group + group % 2) % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(10):
+            Image.fromarray(draw(rng, group % 4)).save(folder / f"burst{group}_{number}.png")
+    return root
+
+
+def test_evaluate_has_intervals_over_groups_and_says_so(run, bursts, capsys):
+    group = ("--group", "{burst}_{n}.png")
+    assert alexnet("evaluate", run, bursts, "--json", "--per-class") == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alexnet("evaluate", run, bursts, "--json", "--per-class", *group) == 0
+    grouped = json.loads(capsys.readouterr().out)
+    assert (grouped["groups"], grouped["top1_error"]) == (12, alone["top1_error"])
+    assert grouped["design_effect"]["top1_error"] > 5
+    low, high = alone["interval"]["top1_error"]
+    grouped_low, grouped_high = grouped["interval"]["top1_error"]
+    assert grouped_low < low < high < grouped_high
+    assert grouped_high - grouped_low > 2 * (high - low)
+    assert [each["groups"] for each in grouped["per_class"]["classes"]] == [6, 0, 6, 0]
+    assert not {"groups", "design_effect"} & alone.keys()
+    assert "groups" not in alone["per_class"]["classes"][0]
+    assert alexnet("evaluate", run, bursts, "--per-class", *group) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "(95% interval over 12 groups " in printed
+    assert "95% intervals (Wilson, over the groups) in percent" in printed
+    assert "in fewer than 10 groups, such as ash (6 groups)" in printed
+    assert alexnet("evaluate", run, bursts, "--group", "{burst}-{n}.png") == 2
+    assert "matches none of the 120 images" in capsys.readouterr().err
+
+
+def test_compare_tests_whole_groups(run, bursts, capsys):
+    arguments = ("compare", run, run / "last", bursts)
+    assert alexnet(*arguments, "--group", "{burst}_{n}.png", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [each["groups"] for each in (*result["runs"], *result["tests"])] == [12, 12, 12]
+    assert alexnet(*arguments, "--group", "{burst}_{n}.png") == 0
+    assert "95% interval over 12 groups" in capsys.readouterr().out
+    assert alexnet(*arguments, "--json") == 0
+    assert "groups" not in json.loads(capsys.readouterr().out)["tests"][0]
+
+
+def test_calibrate_measures_groups_that_did_not_fit(run, bursts, tmp_path, capsys):
+    own = shutil.copytree(run, tmp_path / "run")
+    assert alexnet("calibrate", own, bursts, "--group", "{burst}_{n}.png") == 0
+    printed = capsys.readouterr().out
+    assert "fitted on 60 images; " in printed
+    assert "other images in 6 groups, none of which fitted it" in printed
+    assert "unreliable: 6 groups do not show how much groups differ; measure 10 groups or more" in printed

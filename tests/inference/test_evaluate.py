@@ -143,6 +143,7 @@ def test_a_perfect_network_has_no_errors(packed):
     class Painted(PackedSplit):
         codec = "jpeg"
         labels = packed.split("val").labels
+        groups = None
 
         def __init__(self):
             pass

@@ -13,6 +13,7 @@ import torch
 import alexnet
 from alexnet.data.packed import open_packed
 from alexnet.inference import onnx_int8
+from alexnet.inference.held_apart import HeldApart
 from alexnet.models import checkpoint
 from alexnet.models.formats.open_weights import open_weights
 from command_line import alexnet as command
@@ -59,10 +60,11 @@ def test_data_without_a_training_split_calibrate_with_one_half(trained, packed, 
 
     def result(saved, path, calibration, measured, *arguments, **options):
         given.extend([len(calibration), len(measured)])
-        return onnx_int8.Int8Result(path, 1_000_000, 4_000_000, len(calibration), len(measured), 1.0, 0.5, 0.5)
+        apart = HeldApart(np.ones(len(measured), bool), 0, 0, 0)
+        return onnx_int8.Int8Result(path, 1_000_000, 4_000_000, len(calibration), len(measured), apart, 1.0, 0.5, 0.5)
 
     only_val = SimpleNamespace(packed=SimpleNamespace(splits=("val",)), images=packed.split("val"), label_map=None)
-    monkeypatch.setattr("alexnet.api.evaluation.open_evaluation_set", lambda models, data: only_val)
+    monkeypatch.setattr("alexnet.api.evaluation.open_evaluation_set", lambda models, data, group=None: only_val)
     monkeypatch.setattr(onnx_int8, "export_int8", result)
     assert command("export", trained, tmp_path / "net.onnx", "--int8", "--data", "anything") == 0
     assert given == [22, 22]  # of 44
@@ -74,7 +76,7 @@ def test_response_normalization_stays_in_float(packed, tmp_path):
     saved = narrow("paper", "input.side=32", "input.crop=32", "conv1.kernel=5", "conv1.stride=1", "classes=4")
     images = open_packed(packed.path).split("train")
     labels = torch.arange(4)
-    found = onnx_int8.export_int8(saved, tmp_path / "net.onnx", images, images, labels)
+    found = onnx_int8.export_int8(saved, tmp_path / "net.onnx", images, open_packed(packed.path).split("val"), labels)
     assert found.calibrated_on == 120
     graph = onnx.load(tmp_path / "net.onnx").graph
     made_by = {output: node for node in graph.node for output in node.output}

@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from alexnet.inference.comparison import holm
-from alexnet.reproduce.significance import paired_t_test, t_inside, t_quantile
+from alexnet.inference.student import t_inside, t_quantile
+from alexnet.reproduce.significance import paired_t_test
 from alexnet.reproduce.tuning import Trial, next_rate, search
 
 # Percentage points of Student's t, two-sided 5% and one-sided 20%: any printed table (Fisher and Yates, table III).

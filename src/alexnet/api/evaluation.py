@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from alexnet._runtime.notes import say, silent
 from alexnet.api.opening import open_data
-from alexnet.errors import require
+from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:  # these import torch
     from torch import Tensor
@@ -54,8 +55,9 @@ class Evaluation:
 
 def evaluate(
     models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, labels: str | Path | None = None,
-    views: int = 1, split: str | None = None, include_trained: bool = False, exclude_look_alikes: bool = False,
-    batch_size: int = 128, device: str = "auto", fast: bool = False, progress: bool = True,
+    group: str | None = None, views: int = 1, split: str | None = None, include_trained: bool = False,
+    exclude_look_alikes: bool = False, batch_size: int = 128, device: str = "auto", fast: bool = False,
+    progress: bool = True,
 ) -> Errors:
     """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
 
@@ -66,6 +68,8 @@ def evaluate(
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
             packed folder.
         labels: As for `train`.
+        group: As for `train`: which images belong together. Intervals are then over groups. Default: the groups of the
+            run, if they fit the data; a packed folder has its own.
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
             images that were trained on.
@@ -81,7 +85,7 @@ def evaluate(
     """
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
     evaluation = evaluate_models(
-        paths, data, labels=labels, views=views, split=split, include_trained=include_trained,
+        paths, data, labels=labels, group=group, views=views, split=split, include_trained=include_trained,
         exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
@@ -91,7 +95,7 @@ def evaluate(
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
     batch_size: int, device: str, fast: bool, progress: bool, labels: str | Path | None = None, collect: bool = False,
-    classes: Sequence[str] | None = None, exclude_look_alikes: bool = False,
+    classes: Sequence[str] | None = None, exclude_look_alikes: bool = False, group: str | None = None,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
@@ -106,28 +110,28 @@ def evaluate_models(
     from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
-        loaded = load_ensemble(models, str(group.device), fast, classes)
+        loaded = load_ensemble(models, str(processes.device), fast, classes)
         return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else silent,
-                                           labels=labels, exclude_look_alikes=exclude_look_alikes)
+                                           labels=labels, exclude_look_alikes=exclude_look_alikes, group=group)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
-    with shared_job(on_device[0] if on_device else choose_device(device)) as group:
-        loaded, evaluation_set = group.local_rank0_first(open_all)
-        require_same_job(group, loaded, {"data": evaluation_set.packed.fingerprint,
+    with shared_job(on_device[0] if on_device else choose_device(device)) as processes:
+        loaded, evaluation_set = processes.local_rank0_first(open_all)
+        require_same_job(processes, loaded, {"data": evaluation_set.packed.fingerprint,
                                          "options": [views, split, include_trained, exclude_look_alikes, batch_size,
                                                      fast]})
         collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
-        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and group.first else None
+        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and processes.first else None
         measured = partial(
             measure, [(model.inference_network, model.preprocess) for model in loaded], views=views,
-            batch_size=batch_size, device=group.device, total=group.sum_errors, label_map=evaluation_set.label_map,
-            share=(group.rank, group.size))
+            batch_size=batch_size, device=processes.device, total=processes.sum_errors, over_ranks=processes.sum_counts,
+            label_map=evaluation_set.label_map, share=(processes.rank, processes.size))
         with bar or nullcontext():
             errors = measured(evaluation_set.images, on_progress=bar, on_outputs=collector)
         left_out = evaluation_set.look_alikes
         look_alike_errors = measured(left_out) if left_out is not None and len(left_out) else None
-        if collector and group.size > 1:
-            collector.add_up(lambda outputs: group.all_reduce_sum(outputs.to(group.device)).cpu())
+        if collector and processes.size > 1:
+            collector.add_up(lambda outputs: processes.all_reduce_sum(outputs.to(processes.device)).cpu())
     return Evaluation(errors, loaded, evaluation_set,
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None,
                       look_alike_errors)
@@ -157,6 +161,7 @@ def load_ensemble(
 def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
     note: Callable[[str], None] = say, labels: str | Path | None = None, exclude_look_alikes: bool = False,
+    group: str | None = None,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
 
@@ -168,9 +173,10 @@ def open_evaluation_set(
 
     require(not (include_trained and exclude_look_alikes), "--include-trained measures training images, and "
             "--exclude-look-alikes leaves out what only looks like one", "choose one of them")
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
-                       progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
-                       splits=(split,) if split else ())
+    open_packed = partial(open_data, data, models[0].preprocess.spec.side, note=note, division=split is not None,
+                          progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
+                          splits=(split,) if split else ())
+    packed = open_packed(group=group) if group else _open_by_groups_of_run(models, data, open_packed, note)
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
@@ -178,3 +184,34 @@ def open_evaluation_set(
                                           exclude_look_alikes)
     return EvaluationSet(packed, images, label_map, selection,
                          left_out_look_alikes(packed, selection, split) if exclude_look_alikes else None)
+
+
+def _open_by_groups_of_run(
+    models: Sequence[Model], data: str | Path, open_packed: Callable[..., PackedDataset], note: Callable[[str], None],
+) -> PackedDataset:
+    """DATA by the groups of the first model that was trained with --group; without groups, where these do not fit it.
+
+    Args:
+        models: loaded.
+        data: what the user calls it.
+        open_packed: opens it; takes `group`.
+        note: called with a line on the groups.
+    """
+    from alexnet.training.run_folder import group_of, read_config
+
+    run, group = None, None
+    for model in models:
+        with suppress(UserError):  # the checkpoint is not in a run folder
+            if model.path is not None and group is None:
+                run, group = model.path.parent, group_of(read_config(model.path.parent), data)
+    if group is None:
+        return open_packed()
+    try:
+        packed = open_packed(group=group)
+    except UserError as error:
+        packed = open_packed()
+        note(f"note: the groups of {run} are not used, so the intervals take the images as independent: "
+             f"{error.problem}")
+    else:
+        note(f"note: images are in the groups of {run} (--group {shlex.quote(group)})")
+    return packed

@@ -83,6 +83,9 @@ GroupBy = Annotated[str | None, Parameter(name="--group", help="Which images bel
                     "animal, patient or burst: a pattern of the file names ('{animal}_{n}.jpg': {n} is digits, {any} "
                     "anything, other names in braces are the group), folder (the folders below the class folders), or "
                     "a table with columns file_name and group. A group is never in training and validation both.")]
+Groups = Annotated[str | None, Parameter(name="--group", help="Which images belong together, as for train. "
+                   "Intervals are then over groups, as images of one group are not independent. Default: the --group "
+                   "of the network's run, if it fits these images. A packed folder has its own.")]
 Split = Annotated[str | None, Parameter(help="Split to measure, such as train or val. Default: val, or all images of a "
                   "folder without a validation split.")]
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "

@@ -20,6 +20,7 @@ from alexnet.cli.app import (
     Classes,
     Device,
     ForwardSize,
+    Groups,
     Json,
     Labels,
     Split,
@@ -48,6 +49,8 @@ class _Measured:
     errors: list[Errors]
     right_RN: NDArray[np.bool_]
     """Whether each network classified each image correctly."""
+    groups_N: NDArray[np.uint64] | None
+    """Equal for images that belong together; None for images without groups."""
     selection: Selection
 
 
@@ -55,13 +58,14 @@ class _Measured:
 def compare(
     *paths: Annotated[str, Parameter(name="RUN... [DATA]")],
     with_: Annotated[list[str] | None, Parameter(name="--with", consume_multiple=True)] = None, labels: Labels = None,
-    split: Split = None, batch_size: ForwardSize = 128, device: Device = "auto", classes: Classes = None,
-    all_settings: bool = False, json_: Json = False,
+    group: Groups = None, split: Split = None, batch_size: ForwardSize = 128, device: Device = "auto",
+    classes: Classes = None, all_settings: bool = False, json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
     All networks classify the center crops of the same images, which none of them was trained on. McNemar's exact test
-    compares each pair; with more than two runs, Holm's method corrects the p-values. The seed of training is a source
+    compares each pair; of images in groups (--group), a sign-flip test over groups. With more than two runs, Holm's
+    method corrects the p-values. The seed of training is a source
     of differences as well: one run of each kind says nothing about kinds of runs.
 
     With --with, two series of runs are compared, one run for each seed: `alexnet compare runs/a/seed-* --with
@@ -96,8 +100,8 @@ def compare(
         say("note: one run in each series, so there is no spread over seeds; McNemar's test compares these two "
             "networks, and says nothing about other seeds")
     series = _two_series(names, others, checkpoints) if is_series else None
-    measured = _measure(checkpoints, every, data or _data_of_first(checkpoints, every), labels, split, batch_size,
-                        device, is_series)
+    measured = _measure(checkpoints, every, data or _data_of_first(checkpoints, every), labels, group, split,
+                        batch_size, device, is_series)
     if series:
         _print_series(series, measured, all_settings, json_)
     else:
@@ -114,7 +118,8 @@ def _print_pairs(
     from alexnet.inference.comparison import paired_tests
     from alexnet.reproduce.run_settings import differing_settings
 
-    settings, tests = differing_settings(checkpoints), paired_tests(measured.right_RN)
+    settings, tests = differing_settings(checkpoints), paired_tests(
+        measured.right_RN, measured.groups_N)
     if json_:
         print(json.dumps({
             "runs": [{"run": name, "checkpoint": str(saved.path), "epoch": saved.training.get("epoch"),
@@ -254,8 +259,8 @@ def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> s
 
 
 def _measure(
-    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, labels: str | None, split: str | None,
-    batch_size: int, device: str, is_series: bool,
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, labels: str | None, group: str | None,
+    split: str | None, batch_size: int, device: str, is_series: bool,
 ) -> _Measured:
     """Measure each network on the images that none has seen.
 
@@ -277,7 +282,7 @@ def _measure(
             say(line)
         said.add(line)
 
-    sets = _open_sets(models, data, labels, split, note)
+    sets = _open_sets(models, data, labels, group, split, note)
     # Images are matched by content: packs of other sides may have them in another order.
     orders = [np.argsort(each.images.content_hashes, kind="stable") for each in sets]
     hashes_N = sets[0].images.content_hashes[orders[0]]
@@ -288,18 +293,20 @@ def _measure(
     _check_role(models, names, hashes_N, is_series)
     errors, rights = zip(*(_measure_one(model, name, each, batch_size, where)
                            for model, name, each in zip(models, names, sets, strict=True)), strict=True)
+    groups_N = sets[0].images.groups
     return _Measured(list(errors), np.stack([right_N[order] for right_N, order in zip(rights, orders, strict=True)]),
-                     sets[0].selection)
+                     None if groups_N is None else groups_N[orders[0]], sets[0].selection)
 
 
 def _open_sets(
-    models: Sequence[Model], data: str, labels: str | None, split: str | None, note: Callable[[str], None],
+    models: Sequence[Model], data: str, labels: str | None, group: str | None, split: str | None,
+    note: Callable[[str], None],
 ) -> list[EvaluationSet]:
     """For each model the images, at its side, that none of the models was trained on."""
     from alexnet.api.evaluation import open_evaluation_set
 
     return [open_evaluation_set([model, *(other for other in models if other is not model)], data, split, note=note,
-                                labels=labels) for model in models]
+                                labels=labels, group=group) for model in models]
 
 
 def _check_role(models: Sequence[Model], names: Sequence[str], hashes_N: NDArray[np.uint64], is_series: bool) -> None:

@@ -21,6 +21,7 @@ from alexnet.cli.app import (
     Device,
     Fast,
     ForwardSize,
+    Groups,
     Json,
     Labels,
     Overwrite,
@@ -68,8 +69,8 @@ class DetailOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT]... DATA")], labels: Labels = None, views: Views = "1",
-    split: Split = None, include_trained: bool = False, exclude_look_alikes: bool = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT]... DATA")], labels: Labels = None, group: Groups = None,
+    views: Views = "1", split: Split = None, include_trained: bool = False, exclude_look_alikes: bool = False,
     batch_size: ForwardSize = 128, device: Device = "auto", fast: Fast = False, classes: Classes = None,
     json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
@@ -101,7 +102,7 @@ def evaluate(
     require(bool(checkpoints) or not means_run(data), *usage)
     checkpoints = checkpoints or [default_checkpoint()]
     evaluation = evaluate_models(
-        checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
+        checkpoints, data, labels=labels, group=group, views=int(views), split=split, include_trained=include_trained,
         exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=True,
         collect=details.any, classes=class_names(classes))
     if is_rank0():
@@ -122,8 +123,8 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
     classes = evaluation.models[0].classes
     temperatures = [model.network.temperature for model in evaluation.models]
     guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
-    per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes) if (
-        predictions and details.per_class) else None
+    per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes,
+                                  predictions.groups_M) if (predictions and details.per_class) else None
     if json_:
         print(json.dumps(errors.to_json() | {
             "views": views, "networks": len(names), "measured": measured.selection.to_json(),

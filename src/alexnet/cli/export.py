@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.cli.app import HTML_FILE, WEIGHTS, Overwrite, app, check_output, require_new
+from alexnet.cli.app import HTML_FILE, WEIGHTS, Groups, Overwrite, app, check_output, require_new
 from alexnet.cli.default_checkpoint import split_checkpoint
 from alexnet.errors import UserError, require
 
@@ -26,7 +26,8 @@ FORMAT_OF = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export", ".pth"
 def export(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] OUT")],
     to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
-    from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
+    from_pixels: bool = False, int8: bool = False, data: str | None = None, group: Groups = None,
+    runtime: Path | None = None,
     private: bool = False, no_training_hashes: bool = False, overwrite: Overwrite = False,
 ) -> None:
     """Write a network in a format that other software loads. Files that compute are run and compared with the network.
@@ -53,7 +54,7 @@ def export(
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
     if is_hub_address(out[0]):
-        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime or overwrite),
+        require(to in (None, "safetensors") and not (from_pixels or int8 or data or group or runtime or overwrite),
                 f"the upload to {out[0]} has a format of its own",
                 "leave out all options but --private and --no-training-hashes")
         print(_export_to_hub(name, out[0], private, no_training_hashes))
@@ -63,6 +64,7 @@ def export(
     require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
     require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",
             "add --data DATA" if int8 else "leave it out, or add --int8")
+    require(int8 or group is None, "--group is for --int8", "leave it out, or add --int8")
     require(runtime is None or kind == "web", "--runtime is for --to web", "leave it out")
     require(not from_pixels or kind != "web", "a page takes images, and preprocesses them", "leave out --from-pixels")
     require_new(_written(path, kind), overwrite)
@@ -76,7 +78,7 @@ def export(
 
     saved = open_weights(name)
     if data is not None:
-        print(_export_int8(saved, path, data, from_pixels))
+        print(_export_int8(saved, path, data, group, from_pixels))
         return
     from alexnet.models.formats.export import export as write
 
@@ -120,29 +122,34 @@ def _export_to_hub(name: str, address: str, private: bool, no_training_hashes: b
     return upload_to_hub(_without_hashes(saved, address) if no_training_hashes else saved, target).describe()
 
 
-def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) -> str:
+def _export_int8(saved: Checkpoint, path: Path, data: str, group: str | None, from_pixels: bool) -> str:
     """Write an int8 ONNX file, and say what changes."""
+    import numpy as np
+
     from alexnet._runtime.atomic_files import require_text_name
     from alexnet._runtime.progress import Bar
     from alexnet.api.evaluation import open_evaluation_set
+    from alexnet.inference.calibration import halve
     from alexnet.inference.onnx_int8 import export_int8
     from alexnet.inference.predictor import model_from_checkpoint
 
     require_text_name(path)
     check_output(path, overwrite=True)
-    images = open_evaluation_set([model_from_checkpoint(saved)], data)
+    images = open_evaluation_set([model_from_checkpoint(saved)], data, group=group)
     measured = images.images
     if "train" in images.packed.splits:
         calibration, kind = images.packed.split("train"), "training images"
-    else:  # one half calibrates, the other is measured
-        kind = "images of one half of the data, which have no training split"
-        calibration, measured = (measured.subset(measured.sample(len(measured))[half::2]) for half in (0, 1))
+    else:  # one half calibrates, the other is measured; groups and look-alikes are on one side
+        kind, is_calibrating = "images of one half of the data, which have no training split", halve(measured).fit_N
+        calibration, measured = (measured.subset(np.flatnonzero(half)) for half in (is_calibrating, ~is_calibrating))
     with Bar("comparing the answers", "images") as bar:
         found = export_int8(saved, path, calibration, measured, images.label_map, from_pixels=from_pixels,
                             on_progress=bar)
+    apart = f" Of the other images: {found.apart.describe()}." if found.apart.describe() else ""
     return (f"{path}: int8, {found.bytes / 1e6:.1f} MB, and {found.float_bytes / 1e6:.1f} MB in float32; calibrated on "
             f"{found.calibrated_on:,} {kind}. On {found.images:,} other images the top-1 class is the same for "
-            f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32.")
+            f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32."
+            f"{apart}")
 
 
 def _export_web(name: str, path: Path, runtime: Path | None) -> str:

@@ -32,15 +32,29 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
         networks: networks in the ensemble.
         classes: of the network.
     """
-    from alexnet.inference.metrics import wilson
-
     lines = [f"{_plural(errors.images, 'image')}, {_plural(views, 'view')}, {_plural(networks, 'network')}, "
              f"loss {errors.loss:.4f}"]
-    counts = [("top-1 error", errors.top1_wrong), *([("top-5 error", errors.top5_wrong)] * has_top5(classes))]
-    for name, wrong in counts:
-        low, high = wilson(wrong, errors.images)
-        lines.append(f"{name} {wrong / max(errors.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
-    return "\n".join(lines)
+    counts = [("top-1 error", errors.top1_wrong, errors.top1_interval),
+              *([("top-5 error", errors.top5_wrong, errors.top5_interval)] * has_top5(classes))]
+    groups = errors.groups
+    for name, wrong, (low, high) in counts:
+        lines.append(f"{name} {wrong / max(errors.images, 1):7.2%}   (95% interval{over_groups(groups)} {low:.2%} to "
+                     f"{high:.2%})")
+    return "\n".join([*lines, *few_groups_text(groups)])
+
+
+def over_groups(groups: int | None) -> str:
+    """" over 37 groups", the unit of an interval; "" for images without groups."""
+    return "" if groups is None else f" over {_plural(groups, 'group')}"
+
+
+def few_groups_text(groups: int | None) -> Iterator[str]:
+    """A line that says that an interval over so few groups is unreliable; none for enough groups, or without any."""
+    from alexnet.inference.grouped import FEW_GROUPS
+
+    if groups is not None and groups < FEW_GROUPS:
+        yield (f"unreliable: {_plural(groups, 'group')} {'does' if groups == 1 else 'do'} not show how much groups "
+               f"differ; measure {FEW_GROUPS} groups or more")
 
 
 def look_alikes_text(errors: Errors, look_alikes: Errors | None) -> str:
@@ -73,6 +87,11 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     from rich.markup import escape
     from rich.table import Table
 
+    from alexnet.inference.grouped import FEW_GROUPS
+
+    groups = found.classes[0].groups
+    few = next((each for each in found.classes if each.groups is not None and each.images
+                and each.groups < FEW_GROUPS), None)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))  # so that it fits 80 columns
     table.add_column("class", min_width=8, overflow="fold")
     for title in ("images", "predicted", "precision", "recall", "F1", "AUC"):
@@ -86,8 +105,11 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
         f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
-        "In brackets: 95% intervals (Wilson) in percent. -: undefined, as the class has no "
-        "images or no predictions.")
+        f"In brackets: 95% intervals (Wilson{'' if groups is None else ', over the groups'}) in percent. -: undefined, "
+        "as the class has no images or no predictions.",
+        *([] if few is None else [
+            f"Unreliable: the intervals of classes whose images are in fewer than {FEW_GROUPS} groups, such as "
+            f"{escape(few.name)} ({_plural(few.groups or 0, 'group')})."]))
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
@@ -104,16 +126,24 @@ def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def calibration_text(found: Calibration) -> Iterator[str]:
-    """The temperature and the errors before and after it, in lines."""
+def calibration_text(found: Calibration, apart: str = "") -> Iterator[str]:
+    """The temperature and the errors before and after it, in lines.
+
+    Args:
+        found: the temperature.
+        apart: what of the other images was left out (`HeldApart.describe`).
+    """
     low, high = found.loss_change_interval
     yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it makes the "
            f"probabilities {'less' if found.temperature > 1 else 'more'} extreme; with one view the predicted class "
            "stays the same")
-    yield f"measured on {found.measured_images:,} other images:"
+    groups = "" if found.groups is None else f" in {_plural(found.groups, 'group')}, none of which fitted it"
+    yield f"measured on {found.measured_images:,} other images{groups}{f' ({apart})' if apart else ''}:"
     yield f"  before: {_calibration_error(found.before)}"
     yield f"  after:  {_calibration_error(found.after)}"
-    yield f"  change of the loss: {found.loss_change:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+    yield (f"  change of the loss: {found.loss_change:+.4f} (95% interval{over_groups(found.groups)} {low:+.4f} to "
+           f"{high:+.4f})")
+    yield from (f"  {line}" for line in few_groups_text(found.groups))
     if found.ece_undecided:
         yield (f"  with {found.measured_images:,} images the ECE cannot show whether the probabilities were wrong "
                "before; the loss decides")
@@ -144,17 +174,18 @@ def comparison_table(
     from rich.table import Table
 
     measured = Table(box=None, pad_edge=False, header_style="bold")
-    titles = ("top-1 error", "95% interval", *(["top-5 error"] * has_top5(classes)), "loss")
+    groups = errors[0].groups
+    titles = ("top-1 error", f"95% interval{over_groups(groups)}", *(["top-5 error"] * has_top5(classes)), "loss")
     for title in ("run", *titles):
         measured.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
     for name, each in zip(names, errors, strict=True):
-        low, high = each.to_json()["interval"]["top1_error"]
+        low, high = each.top1_interval
         top5 = [f"{each.top5_error:.2%}"] * has_top5(classes)
         measured.add_row(escape(name), f"{each.top1_error:.2%}", f"{low:.2%} to {high:.2%}", *top5, f"{each.loss:.4f}")
     verdicts = [escape(line) for test in tests for line in paired_test_text(test, names, len(tests))]
     more = f"; of the network: alexnet explain {names[0]} --diff {names[1]}" if len(names) == 2 else ""
     return Group(settings_table(names, settings, all_settings, more) if settings else
-                 "The recorded settings are the same.", "", measured, "", *verdicts)
+                 "The recorded settings are the same.", "", measured, *few_groups_text(groups), "", *verdicts)
 
 
 def settings_table(
@@ -227,9 +258,13 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
         verdict = f"{better} is better than {worse}, by {points:.1f} points of top-1 error"
     else:
         verdict = f"{better} makes {points:.1f} points fewer errors than {worse}, but that may be chance"
-    yield f"{verdict} (95% interval {low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})"
+    method = "McNemar's exact test" if test.groups is None else "sign-flip test over groups"
+    yield (f"{verdict} (95% interval{over_groups(test.groups)} {low:+.1f} to {high:+.1f}; {counts}; {method}: "
+           f"{p_value})")
     if not test.significant:
+        more = "" if test.groups is None else "in groups of this size "
         needed = "" if test.images_needed is None or test.images_needed <= test.images else (
-            f"; about {test.images_needed:,} would be needed for {points:.1f}")
-        yield (f"With {_plural(test.images, 'image')} this test usually finds only differences of "
+            f"; about {test.images_needed:,} {more}would be needed for {points:.1f}")
+        among = "" if test.groups is None else f" in {_plural(test.groups, 'group')}"
+        yield (f"With {_plural(test.images, 'image')}{among} this test usually finds only differences of "
                f"{100 * test.detectable:.1f} points or more{needed}.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.recipe import Recipe
-from alexnet.cli.render_metrics import baselines_text
+from alexnet.cli.render_metrics import baselines_text, few_groups_text, over_groups
 
 if TYPE_CHECKING:  # these import torch
     from alexnet.api.training import TrainedRun
@@ -21,15 +21,15 @@ SWEEP_ROWS = 12
 def result_lines(done: TrainedRun) -> Iterator[str]:
     """The end of `alexnet train`: how good the network is, compared with guessing, and what to do next."""
     from alexnet.inference.class_metrics import baselines
-    from alexnet.inference.metrics import wilson
     from alexnet.reproduce.report.commands import next_commands
     from alexnet.reproduce.report.run_data import packed_data
     from alexnet.training.run_folder import read_config, read_overlap
 
     errors, config = done.metrics, read_config(done.path)
-    low, high = wilson(errors.top1_wrong, errors.images)
+    (low, high), over = errors.top1_interval, over_groups(errors.groups)
     yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
-    yield f"  95% interval {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
+    yield f"  95% interval{over} {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
+    yield from (f"  {line}" for line in few_groups_text(errors.groups))
     overlap = read_overlap(config)
     if known := overlap.describe():
         yield f"  {known}, {overlap.verdict}"
@@ -44,8 +44,6 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
 
 def repeats_table(repeats: Repeats) -> str:
     """A line for each run, and what they have in common."""
-    from alexnet.inference.metrics import wilson
-
     def percent(error: float | None) -> str:
         return "diverged" if error is None else f"{error:.1%}"
 
@@ -56,10 +54,11 @@ def repeats_table(repeats: Repeats) -> str:
         spread = f", standard deviation {100 * repeats.deviation:.1f} points" if repeats.deviation is not None else ""
         lines.append(f"top-1 error after the last epoch: mean {repeats.mean:.1%}{spread}, over "
                      f"{len(repeats.last_errors)} {repeats.kind}s")
-    if repeats.pooled:
-        wrong, images = repeats.pooled
-        low, high = wilson(wrong, images)
-        lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
+    if repeats.pooled and repeats.pooled_interval:
+        (wrong, images), (low, high), groups = repeats.pooled, repeats.pooled_interval, repeats.pooled_groups
+        lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval{over_groups(groups)} "
+                     f"{low:.1%} to {high:.1%})")
+        lines += few_groups_text(groups)
     lines += [f"{run.name}: {known}" for run in repeats.runs[: 1 if repeats.kind == "seed" else None]
               if (known := run.overlap.describe())]
     parent = repeats.runs[0].path.parent

@@ -2,7 +2,8 @@
 
 The temperature divides the logits before the softmax, so it changes no image's top-1 class with one view. It is fitted
 on one half of the images, and the expected calibration error (ECE) is measured on the other half. Which half an image
-is in depends on its content alone, so that copies of an image stand on the same side.
+is in depends on its content alone, so that copies of an image stand on the same side, and so do near duplicates and the
+images of a group (`--group`).
 
 Shapes: N images, K classes.
 """
@@ -11,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet.data.folds import copies_and_groups, together
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
-from alexnet.inference.metrics import predicted_classes
+from alexnet.inference.grouped import design_effect, effective_images, group_sums, intraclass_correlation
+from alexnet.inference.held_apart import HeldApart, held_apart
+from alexnet.inference.metrics import Interval, predicted_classes
 from alexnet.inference.predictor import Model
 from alexnet.models.checkpoint_json import CalibrationJson
 
@@ -38,8 +43,6 @@ DRAWS = 1000
 
 _COLDEST, _HOTTEST = 0.01, 100.0
 """Temperatures searched. A best one outside them means that there is none."""
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Calibration:
     """Mean change of the loss, negative if the temperature lowers it."""
     loss_change_interval: Interval
     """95%, of the paired differences of the images."""
+    groups: int | None = None
+    """Groups of the measured images, which the interval and the ranges are over; None for images without groups."""
 
     @property
     def ece_undecided(self) -> bool:
@@ -86,8 +91,9 @@ class Calibration:
         return self.loss_change_interval[1] < 0
 
     def to_json(self) -> dict[str, object]:
-        """Every field, and `helps`."""
-        return asdict(self) | {"helps": self.helps}
+        """Every field but `groups` of images without groups, and `helps`."""
+        tree = asdict(self) | {"helps": self.helps}
+        return tree if self.groups is not None else {name: tree[name] for name in tree if name != "groups"}
 
     def stored(self) -> CalibrationJson:
         """What the checkpoint keeps."""
@@ -112,32 +118,66 @@ def compute_logits(
     return logits_NK
 
 
+class Halves(NamedTuple):
+    """Which images fit the temperature and which measure it."""
+
+    together_N: NDArray[np.uint64]
+    """For `calibrate`."""
+    fit_N: NDArray[np.bool_]
+    measured_N: NDArray[np.bool_]
+    apart: HeldApart
+    """What is in neither, as it has something in common with images that fit."""
+
+
+def halve(split: PackedSplit) -> Halves:
+    """Divide images into two halves that have no copies and no groups in common, and no near duplicates.
+
+    Where images are alike by nature, as digits are, near duplicates stay. Those of two groups join no groups, but are
+    not measured.
+    """
+    together_N = together(split, 2) if split.groups is None else copies_and_groups(split.content_hashes, split.groups)
+    fit_N = fitting_half(together_N)
+    apart = held_apart(split.subset(np.flatnonzero(fit_N)), split.subset(np.flatnonzero(~fit_N)))
+    measured_N = ~fit_N
+    measured_N[measured_N] = apart.kept_M
+    return Halves(together_N, fit_N, measured_N, apart)
+
+
 def calibrate(
     logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], together_N: NDArray[np.uint64],
+    measured_N: NDArray[np.bool_] | None = None, groups_N: NDArray[np.uint64] | None = None,
 ) -> Calibration:
     """Fit a temperature on one half of the images, and measure the calibration error on the other half.
 
     Args:
         logits_NK: of the network at temperature 1.
         labels_N: true classes.
-        together_N: content hash of each image, or `folds.copies_and_groups`.
+        together_N: a number for each image, equal for images of one half: content hashes, or `Halves.together_N`.
+        measured_N: which images measure; default: all that do not fit.
+        groups_N: equal for images that belong together; None: the images are independent.
 
     Raises:
         UserError: there are too few images, or no temperature is best.
     """
     fit_N = fitting_half(together_N)
-    fitted, measured = int(fit_N.sum()), int((~fit_N).sum())
+    measured_N = ~fit_N if measured_N is None else measured_N
+    fitted, measured = int(fit_N.sum()), int(measured_N.sum())
     require(min(fitted, measured) >= FEWEST_IMAGES,
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
             f"few: each half needs {FEWEST_IMAGES}", MORE_IMAGES)
     temperature = fit_temperature(logits_NK[fit_N], labels_N[fit_N])
-    probabilities = [softmax(logits_NK[~fit_N] / divisor) for divisor in (1.0, temperature)]
-    before_n, after_n = (log_losses(each_nK, labels_N[~fit_N]) for each_nK in probabilities)
+    probabilities = [softmax(logits_NK[measured_N] / divisor) for divisor in (1.0, temperature)]
+    labels_n, groups_n = labels_N[measured_N], None if groups_N is None else groups_N[measured_N]
+    before_n, after_n = (log_losses(each_nK, labels_n) for each_nK in probabilities)
     change_n = after_n - before_n
-    half = 1.959964 * float(change_n.std(ddof=1)) / measured**0.5
+    groups, effective = None, float(measured)
+    if groups_n is not None:
+        groups = len(np.unique(groups_n))
+        effective = max(1.0, effective_images(measured, groups, design_effect(group_sums(change_n, groups_n))))
+    half = 1.959964 * float(change_n.std(ddof=1)) / effective**0.5
     change = float(change_n.mean())
-    before, after = (calibration_error(each_nK, labels_N[~fit_N]) for each_nK in probabilities)
-    return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half))
+    before, after = (calibration_error(each_nK, labels_n, groups_n) for each_nK in probabilities)
+    return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half), groups)
 
 
 def fitting_half(together_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -177,16 +217,41 @@ def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64])
     return 1 / low
 
 
-def calibration_error(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> CalibrationError:
-    """Measure the loss and the ECE, and what the ECE of a calibrated network would be."""
+def calibration_error(
+    probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64], groups_N: NDArray[np.uint64] | None = None,
+) -> CalibrationError:
+    """Measure the loss and the ECE, and what the ECE of a calibrated network would be.
+
+    Of images in groups, the outcomes of such a network are drawn with the correlation that is measured within groups.
+    """
     confidence_N = probabilities_NK.max(axis=1)
     right_N = predicted_classes(probabilities_NK, labels_N) == labels_N
-    generator = np.random.default_rng(0)
-    calibrated = [expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
-                  for _ in range(DRAWS)]
+    draw = _draws_of(len(confidence_N), None) if groups_N is None else _draws_of(
+        len(confidence_N), groups_N, intraclass_correlation(group_sums(right_N - confidence_N, groups_N)))
+    calibrated = [expected_calibration_error(confidence_N, draw() < confidence_N) for _ in range(DRAWS)]
     low, high = np.quantile(calibrated, (0.025, 0.975)).tolist()
     return CalibrationError(float(log_losses(probabilities_NK, labels_N).mean()),
                             expected_calibration_error(confidence_N, right_N), float(np.mean(calibrated)), (low, high))
+
+
+def _draws_of(
+    images: int, groups_N: NDArray[np.uint64] | None, correlation: float = 0.0,
+) -> Callable[[], NDArray[np.float64]]:
+    """A function that draws a number in [0, 1) for each image, with a correlation between images of a group.
+
+    With probability sqrt(correlation) an image has its group's number, and else one of its own: so two images of a
+    group have the same number with the probability `correlation`, and independent ones otherwise.
+    """
+    generator = np.random.default_rng(0)
+    if groups_N is None:
+        return lambda: generator.random(images)
+    distinct, group_N = np.unique(groups_N, return_inverse=True)
+
+    def draw() -> NDArray[np.float64]:
+        shared_N = generator.random(images) < correlation**0.5
+        return np.where(shared_N, generator.random(len(distinct))[group_N], generator.random(images))
+
+    return draw
 
 
 def log_losses(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:

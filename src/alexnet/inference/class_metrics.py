@@ -1,5 +1,7 @@
 """Per-class metrics: precision, recall, F1 and AUC with 95% intervals, balanced accuracy, and chance error.
 
+Of images in groups the intervals are those of the effective number of images (`grouped`), estimated for each fraction.
+
 Shapes: N images, K classes.
 """
 
@@ -12,9 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.inference.metrics import predicted_classes, wilson
-
-Interval = tuple[float, float]
+from alexnet.inference.metrics import Interval, fraction_interval, predicted_classes, wilson
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,24 @@ class ClassMetrics:
     precision: float | None
     """right / predicted."""
     precision_interval: Interval | None
-    """Wilson's."""
+    """`metrics.fraction_interval`: Wilson's, over the groups if the images are in groups."""
     recall: float | None
     """right / images; 1 - recall is the class's top-1 error."""
     recall_interval: Interval | None
-    """Wilson's."""
+    """As of the precision."""
     f1: float | None
     """The harmonic mean of precision and recall: 2 right / (predicted + images)."""
     f1_interval: Interval | None
-    """As `f1_interval` calculates it."""
+    """As `f1_interval` calculates it, over the groups if the images are in groups."""
     auc: float | None
     """Area under the ROC curve of this class's probability, against all other classes; None for a class without images,
     or with all of them."""
+    groups: int | None = None
+    """Groups that images of the class are in; None for images without groups."""
+
+    def to_json(self) -> dict[str, object]:
+        """Every field, without `groups` if the images have none."""
+        return {name: value for name, value in asdict(self).items() if name != "groups" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class PerClassMetrics:
 
     def to_json(self) -> dict[str, object]:
         """Every field; None for what is undefined."""
-        return asdict(self)
+        return {**asdict(self), "classes": [each.to_json() for each in self.classes]}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def baselines(labels_N: NDArray[np.int64], classes: Sequence[str]) -> Baselines:
 
 def per_class_metrics(
     labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float32], classes: Sequence[str],
+    groups_N: NDArray[np.uint64] | None = None,
 ) -> PerClassMetrics:
     """Measure each class. A tie with the true class counts as an error, as in `count_errors`.
 
@@ -96,25 +103,41 @@ def per_class_metrics(
         labels_N: true classes.
         probabilities_NK: of the network.
         classes: names of the K classes.
+        groups_N: equal for images that belong together; None: the images are independent.
     """
     predicted_N = predicted_classes(probabilities_NK, labels_N)
-    images_K = np.bincount(labels_N, minlength=len(classes)).tolist()
-    predicted_K = np.bincount(predicted_N, minlength=len(classes)).tolist()
-    right_K = np.bincount(labels_N[predicted_N == labels_N], minlength=len(classes)).tolist()
     measured = tuple(
-        _class_metrics(name, images, predicted, right, roc_auc(labels_N == k, probabilities_NK[:, k]))
-        for k, (name, images, predicted, right) in enumerate(
-            zip(classes, images_K, predicted_K, right_K, strict=True)))
+        _class_metrics(name, labels_N == k, predicted_N == k, roc_auc(labels_N == k, probabilities_NK[:, k]), groups_N)
+        for k, name in enumerate(classes))
     return PerClassMetrics(measured, _mean([each.recall for each in measured]), _mean([each.f1 for each in measured]),
                            _mean([each.auc for each in measured]))
 
 
-def _class_metrics(name: str, images: int, predicted: int, right: int, auc: float | None) -> ClassMetrics:
+def _class_metrics(
+    name: str, is_true_N: NDArray[np.bool_], is_predicted_N: NDArray[np.bool_], auc: float | None,
+    groups_N: NDArray[np.uint64] | None,
+) -> ClassMetrics:
+    """Of one class.
+
+    Args:
+        name: of the class.
+        is_true_N, is_predicted_N: which images are of the class, and which are classified as it.
+        auc: of the class.
+        groups_N: as for `per_class_metrics`.
+    """
+    is_right_N = is_true_N & is_predicted_N
+    images, predicted, right = int(is_true_N.sum()), int(is_predicted_N.sum()), int(is_right_N.sum())
+
+    def interval(among_N: NDArray[np.bool_]) -> Interval | None:
+        own_n = None if groups_N is None else groups_N[among_N]
+        return fraction_interval(is_right_N[among_N], own_n) if among_N.any() else None
+
     return ClassMetrics(
-        name, images, predicted, right, right / predicted if predicted else None,
-        wilson(right, predicted) if predicted else None, right / images if images else None,
-        wilson(right, images) if images else None, 2 * right / (predicted + images) if predicted + images else None,
-        f1_interval(images, predicted, right), auc)
+        name, images, predicted, right, right / predicted if predicted else None, interval(is_predicted_N),
+        right / images if images else None, interval(is_true_N),
+        2 * right / (predicted + images) if predicted + images else None,
+        _f1_of_jaccard(interval(is_true_N | is_predicted_N)), auc,
+        None if groups_N is None else len(np.unique(groups_N[is_true_N])))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -123,15 +146,20 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def f1_interval(images: int, predicted: int, right: int) -> Interval | None:
-    """The 95% interval of F1; None without images and predictions.
+    """The 95% interval of F1 of independent images; None without images and predictions.
 
     F1 is 2J / (1 + J), where J = right / (images or predicted) is a fraction, so the ends of J's Wilson interval give
     those of F1 (Lam, Gopal and Qian 2023, arXiv 2309.14621, "Wilson indirect").
     """
     either = images + predicted - right
-    if not either:
+    return _f1_of_jaccard(wilson(right, either) if either else None)
+
+
+def _f1_of_jaccard(interval: Interval | None) -> Interval | None:
+    """Of the ends of an interval of J, the values of F1."""
+    if interval is None:
         return None
-    low, high = (2 * end / (1 + end) for end in wilson(right, either))
+    low, high = (2 * end / (1 + end) for end in interval)
     return low, high
 
 

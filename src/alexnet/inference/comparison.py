@@ -1,6 +1,10 @@
 """Compare networks on the same images: McNemar's exact paired test, the difference's interval, and Holm's correction.
 
-Shapes: N images, R networks.
+Of images in groups, the test draws signs for whole groups and not for images, and the interval is that of the
+effective number of images (`grouped`): how the networks differ on one image of a group is how they differ on others
+(Obuchowski 1998, Statistics in Medicine 17:1495-1507).
+
+Shapes: N images, R networks, G groups.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alexnet.inference.grouped import GroupSums, design_effect, effective_images, group_sums
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
@@ -33,14 +39,17 @@ class PairedTest:
     interval: tuple[float, float]
     """95% (Bonett and Price 2012, adjusted Wald interval for paired proportions)."""
     p_value: float
-    """McNemar's test, exact and two-sided."""
+    """McNemar's test, exact and two-sided; of images in groups `sign_flip_test`."""
     adjusted_p_value: float
     """By Holm's method, over all pairs that are compared."""
     detectable: float
     """The smallest difference that these images would show in 80 of 100 such tests at the 5% level, given how often the
     two networks disagree."""
     images_needed: int | None
-    """Images on which the measured difference would be shown in 80 of 100 tests; None for no difference."""
+    """Images on which the measured difference would be shown in 80 of 100 tests; None for no difference. Of images in
+    groups: in groups of the same size."""
+    groups: int | None = None
+    """Groups of the images, which the test and the interval are over; None for images without groups."""
 
     @property
     def significant(self) -> bool:
@@ -48,24 +57,45 @@ class PairedTest:
         return self.adjusted_p_value < SIGNIFICANCE
 
     def to_json(self) -> dict[str, object]:
-        """Every field, and `significant`."""
-        return asdict(self) | {"significant": self.significant}
+        """Every field but `groups` of images without groups, and `significant`."""
+        tree = asdict(self) | {"significant": self.significant}
+        return tree if self.groups is not None else {name: tree[name] for name in tree if name != "groups"}
 
 
-def paired_tests(right_RN: NDArray[np.bool_]) -> list[PairedTest]:
+def paired_tests(right_RN: NDArray[np.bool_], groups_N: NDArray[np.uint64] | None = None) -> list[PairedTest]:
     """Test every pair of networks, in order.
 
     Args:
         right_RN: whether each network classified each image correctly; at least one image.
+        groups_N: equal for images that belong together; None: the images are independent.
     """
     pairs = [(first, second) for first in range(len(right_RN)) for second in range(first + 1, len(right_RN))]
     counts = [(int((right_RN[first] & ~right_RN[second]).sum()), int((right_RN[second] & ~right_RN[first]).sum()))
               for first, second in pairs]
-    values = [mcnemar(*each) for each in counts]
+    sums = [None if groups_N is None else group_sums(
+        right_RN[second].astype(np.int64) - right_RN[first], groups_N) for first, second in pairs]
+    values = [mcnemar(*only) if by_group is None else sign_flip_test(by_group.sums_G.astype(np.int64))
+              for only, by_group in zip(counts, sums, strict=True)]
     images = right_RN.shape[1]
-    return [PairedTest(first, second, images, *only, (only[1] - only[0]) / images, difference_interval(*only, images),
-                       value, adjusted, detectable_difference(sum(only), images), images_needed(*only, images))
-            for (first, second), only, value, adjusted in zip(pairs, counts, values, holm(values), strict=True)]
+    return [_paired_test(pair, only, images, value, adjusted, by_group) for pair, only, value, adjusted, by_group in
+            zip(pairs, counts, values, holm(values), sums, strict=True)]
+
+
+def _paired_test(
+    pair: tuple[int, int], only: tuple[int, int], images: int, value: float, adjusted: float,
+    by_group: GroupSums | None,
+) -> PairedTest:
+    """Of one pair. Scaled counts of effective images stand for those of images in groups (Rao and Scott 1992)."""
+    groups = None if by_group is None else len(by_group.images_G)
+    effective: float = images
+    if by_group is not None:
+        effective = max(1.0, effective_images(images, len(by_group.images_G), design_effect(by_group)))
+    first, second = (count * (effective / images) for count in only)
+    needed = images_needed(*only, images)
+    return PairedTest(
+        *pair, images, *only, (only[1] - only[0]) / images, difference_interval(first, second, effective),
+        value, adjusted, detectable_difference(first + second, effective),
+        needed if needed is None or groups is None else math.ceil(needed * (images / effective)), groups)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -82,7 +112,30 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * math.fsum(map(math.exp, terms)))
 
 
-def difference_interval(only_first: int, only_second: int, images: int) -> tuple[float, float]:
+def sign_flip_test(differences_G: NDArray[np.int64]) -> float:
+    """The two-sided p-value of the exact sign-flip (randomization) test over groups.
+
+    If the networks were equally good, each group's difference could as well have the other sign. p is the fraction of
+    all choices of signs whose sum is as far from 0 as the measured one. For differences of 0 and 1 alone, as in groups
+    of one image, it is McNemar's exact test.
+
+    Args:
+        differences_G: for each group, how many more of its images the second network classified correctly.
+    """
+    sizes, counts = np.unique(np.abs(differences_G[differences_G != 0]), return_counts=True)
+    # How probable each sum of the positive differences is, from 0 to the sum of all sizes.
+    probability_S = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        own = np.zeros(size * count + 1)
+        own[::size] = [math.exp(math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+                                - count * math.log(2)) for k in range(count + 1)]
+        probability_S = np.convolve(probability_S, own)
+    total = len(probability_S) - 1
+    is_as_far_S = np.abs(2 * np.arange(total + 1) - total) >= abs(int(differences_G.sum()))
+    return min(1.0, float(probability_S[is_as_far_S].sum()))
+
+
+def difference_interval(only_first: float, only_second: float, images: float) -> tuple[float, float]:
     """The 95% interval of the difference of two paired error rates (Bonett and Price 2012).
 
     One image is added to each of the two counts, which keeps the interval right for few images.
@@ -92,7 +145,7 @@ def difference_interval(only_first: int, only_second: int, images: int) -> tuple
     return max(-1.0, second - first - half), min(1.0, second - first + half)
 
 
-def detectable_difference(disagreements: int, images: int) -> float:
+def detectable_difference(disagreements: float, images: float) -> float:
     """The smallest difference in error that a test at the 5% level finds with a power of 80%.
 
     For a fraction d of disagreements and a difference D, the test needs

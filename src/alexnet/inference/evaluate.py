@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from alexnet.data.order import batch_bounds
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
-from alexnet.inference.metrics import Errors, error_counts
+from alexnet.inference.metrics import Errors, GroupTally, classes_ahead, error_counts
 
 ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
@@ -116,14 +117,18 @@ def sum_errors(errors: Sequence[Errors]) -> Errors:
     return sum(errors, Errors())
 
 
+def _unchanged(counts: Tensor) -> Tensor:
+    return counts
+
+
 def evaluate(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = BATCH_SIZE,
     label_map: Tensor | None = None, device: torch.device | None = None,
     on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1), collective: bool = False,
-    total: Callable[[Sequence[Errors]], Errors] = sum_errors,
+    total: Callable[[Sequence[Errors]], Errors] = sum_errors, over_ranks: Callable[[Tensor], Tensor] = _unchanged,
     on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
 ) -> Errors:
-    """Count the errors over a split, or over a rank's share of it.
+    """Count the errors over a split, or over a rank's share of it; of images in groups, with their design effect.
 
     On CUDA the errors are counted on the device and read some batches later, so it never waits for the next batch.
 
@@ -132,15 +137,19 @@ def evaluate(
         label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
         total: the sum over all batches, in order; those that other ranks evaluate have no images here. With
             `ProcessGroup.sum_errors`, the result is that of one process to the last bit.
+        over_ranks: sums an int64 tensor over the ranks; called after `total`, for images in groups only.
         on_outputs: called with the probabilities [n, K] and the indices [n] of each batch.
     """
     own: list[Errors] = []
     queued: deque[_Counted] = deque()
+    tally = None if split.groups is None else GroupTally(split.groups)
 
     def read_all_but(keep: int) -> None:
         while len(queued) > keep:
             counted = queued.popleft()
             own.append(Errors.from_counts(len(counted.indices), counted.counts.read()))
+            if tally and counted.ahead:
+                tally.add(counted.indices, counted.ahead.tensor())
             if on_outputs and counted.outputs:
                 on_outputs(counted.outputs.tensor().numpy(), counted.indices)
 
@@ -151,12 +160,17 @@ def evaluate(
         labels_N = torch.from_numpy(split.labels[indices])
         labels_N = to_device(labels_N if label_map is None else label_map[labels_N], outputs_NK.device)
         queued.append(_Counted(indices, Readback(error_counts(outputs_NK, labels_N)),
-                               Readback(outputs_NK) if on_outputs else None))
+                               Readback(outputs_NK) if on_outputs else None,
+                               Readback(classes_ahead(outputs_NK, labels_N)) if tally else None))
         read_all_but(QUEUED_BATCHES if outputs_NK.is_cuda else 0)
     read_all_but(0)
     firsts = rank_batches(len(split), max(1, batch_size // views), share[1])
     before, after = firsts[share[0]], firsts[-1] - firsts[share[0] + 1]
-    return total([*[Errors()] * before, *own, *[Errors()] * after])
+    errors = total([*[Errors()] * before, *own, *[Errors()] * after])
+    if tally is None:
+        return errors
+    tally.counts_G3 = over_ranks(torch.from_numpy(tally.counts_G3)).cpu().numpy()
+    return replace(errors, sample=tally.sample)
 
 
 class _Counted(NamedTuple):
@@ -167,3 +181,5 @@ class _Counted(NamedTuple):
     """Of `error_counts`."""
     outputs: Readback | None
     """The probabilities, if somebody asks for them."""
+    ahead: Readback | None
+    """`classes_ahead` of each image, if the images are in groups."""

@@ -21,6 +21,7 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.extras import install_line
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
+from alexnet.inference.held_apart import HeldApart, held_apart
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx as onnx_files
 from alexnet.models.formats.parity import example_input, exporter_silenced
@@ -50,6 +51,8 @@ class Int8Result:
     """Images of `calibration` that set the ranges: training images, or where the data have none, half of the others."""
     images: int
     """Images of `measured` that both networks classified."""
+    apart: HeldApart
+    """What of `measured` was left out, as it has something in common with the images that set the ranges."""
     agreement: float
     """Fraction of them with the same top-1 class."""
     top1_error: float
@@ -68,7 +71,8 @@ def export_int8(
         saved: the network.
         path: the file to write.
         calibration: images of the kind that the network will see, at the side of its stored images.
-        measured: other images, on which the answers are compared.
+        measured: other images, on which the answers are compared, without the copies, siblings and near duplicates of
+            the images that set the ranges.
         label_map: from the classes of `measured` to the network's: int64.
         from_pixels: as for `export`.
         on_progress: called while the answers are compared.
@@ -80,6 +84,10 @@ def export_int8(
             "give a data set with training and validation images")
     network = nn.Sequential(saved.preprocess(), saved.network()) if from_pixels else saved.network()
     calibrating = calibration.sample(CALIBRATION_IMAGES)
+    apart = held_apart(calibration.subset(np.sort(calibrating)), measured)
+    require(bool(apart.kept_M.any()), f"all {len(measured):,} other images are copies, or of a group, of images that "
+            "int8 is calibrated on", "give images of other groups")
+    measured = measured if apart.kept_M.all() else measured.subset(np.flatnonzero(apart.kept_M))
     found: dict[str, Any] = {}
 
     def write(temporary: Path) -> None:
@@ -93,7 +101,7 @@ def export_int8(
         found.update(_compare(saved, temporary, measured, label_map, from_pixels, on_progress))
 
     replace_file(path, write)
-    return Int8Result(path, path.stat().st_size, calibrated_on=len(calibrating), **found)
+    return Int8Result(path, path.stat().st_size, calibrated_on=len(calibrating), apart=apart, **found)
 
 
 def _inputs(

@@ -65,7 +65,12 @@ class ValidationPredictions:
     @property
     def errors(self) -> Errors:
         """Loss and errors of these images, as `alexnet evaluate` counts them."""
-        return count_errors(torch.from_numpy(self.probabilities_MK), torch.from_numpy(self.labels_M))
+        return count_errors(torch.from_numpy(self.probabilities_MK), torch.from_numpy(self.labels_M), self.groups_M)
+
+    @property
+    def groups_M(self) -> NDArray[np.uint64] | None:
+        """Equal for images that belong together (--group); None if that was not stated."""
+        return None if self.split.groups is None else self.split.groups[self.indices_M]
 
     @property
     def examples(self) -> NDArray[np.int64]:

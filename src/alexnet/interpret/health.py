@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding
-from alexnet.inference.metrics import wilson
+from alexnet.inference.grouped import GroupedSample
+from alexnet.inference.metrics import sample_interval
 from alexnet.interpret.activations import ActivationReport
 
 SATURATED_SHARE = 0.5
@@ -208,6 +209,7 @@ def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:
 
 def result_findings(
     wrong: int, loss: float, class_counts: Sequence[int], classes: int, remedy: str, is_pretrained: bool,
+    sample: GroupedSample | None = None,
 ) -> list[Finding]:
     """Report a network that is no better on validation images than an answer that ignores the image.
 
@@ -222,14 +224,17 @@ def result_findings(
         classes: number of classes.
         remedy: `useless_remedy` of the run.
         is_pretrained: whether training started from trained weights.
+        sample: the groups of the images, if they have groups.
     """
-    images = sum(class_counts)
+    images, groups = sum(class_counts), sample.top1 if sample else None
     error, constant = wrong / images, 1 - max(class_counts) / images
-    low, high = wilson(wrong, images)
-    measured = (f"the top-1 error on the {images:,} validation images is {error:.1%} (95% interval {low:.1%} to "
+    low, high = sample_interval(wrong, images, groups)
+    over = f" over {sample.groups:,} groups" if sample else ""
+    measured = (f"the top-1 error on the {images:,} validation images is {error:.1%} (95% interval{over} {low:.1%} to "
                 f"{high:.1%}), and always answering the largest class would be wrong for {constant:.1%}")
     if high >= constant > 0:
-        if error < 0.9 * constant and wilson(round(0.9 * constant * images), images)[1] >= constant:
+        if error < 0.9 * constant and sample_interval(
+                round(0.9 * constant * images), images, groups)[1] >= constant:
             return [Finding("few_validation_images", "", f"{measured}: so few images cannot tell the two apart",
                             "hold out more images (alexnet pack --held-out 0.2), or measure all with --folds 5")]
         return [Finding("no_better_than_largest_class", "", f"{measured}: the network is not measurably better",

@@ -14,7 +14,22 @@ class IntervalJson(TypedDict):
     top5_error: Sequence[float]
 
 
-class ErrorsJson(TypedDict, total=False):
+class DesignEffectJson(TypedDict):
+    """By how much the groups of the images widen the variance of the errors (`inference.grouped.design_effect`)."""
+
+    top1_error: float
+    top5_error: float
+
+
+class GroupsJson(TypedDict, total=False):
+    """The groups of evaluated images (`--group`); absent for images without groups."""
+
+    groups: int
+    """Number of groups, which the intervals are over."""
+    design_effect: DesignEffectJson
+
+
+class ErrorsJson(GroupsJson, total=False):
     """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
 
     images: int

@@ -1,8 +1,4 @@
-"""Statistics over seeds: paired and Welch's t tests, 95% intervals, minimum detectable effect.
-
-The runtime has no SciPy. Student's distribution follows from the incomplete beta function, whose continued fraction is
-8.17.22 of the NIST Digital Library of Mathematical Functions.
-"""
+"""Statistics over seeds: paired and Welch's t tests, 95% intervals, minimum detectable effect."""
 
 from __future__ import annotations
 
@@ -12,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alexnet.inference.comparison import POWER, SIGNIFICANCE
-
-_TERMS = 60
-"""Of the continued fraction, in pairs: enough for double precision up to 400 degrees of freedom."""
+from alexnet.inference.student import t_inside, t_quantile
 
 
 @dataclass(frozen=True)
@@ -70,31 +64,3 @@ def _t_test(mean: float, error: float, degrees: float, comparisons: int) -> TTes
     detectable = (quantile_all + t_quantile(POWER, degrees)) * error
     return TTest(mean, mean - half, mean + half, mean - quantile_all * error, mean + quantile_all * error, p,
                  detectable)
-
-
-def t_inside(t: float, degrees: float) -> float:
-    """Probability that Student's t lies between -|t| and |t|, for 1 degree of freedom or more, or a fraction of it."""
-    return _incomplete_beta(t * t / (degrees + t * t), 0.5, degrees / 2)
-
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularized incomplete beta function I_x(a, b)."""
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
-        return 1 - _incomplete_beta(1 - x, b, a)
-    if x == 0:
-        return 0.0
-    fraction = 1.0
-    for m in range(_TERMS, 0, -1):
-        fraction = 1 + m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)) / fraction
-        fraction = 1 - (a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1)) / fraction
-    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    return math.exp(scale) / (a * fraction)
-
-
-def t_quantile(probability: float, degrees: float) -> float:
-    """The value that Student's t is below with this probability, which is above 0.5."""
-    low, high = 0.0, 1e6
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (1 + t_inside(middle, degrees)) / 2 < probability else (low, middle)
-    return (low + high) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
 from alexnet.inference.evaluate import ModelWithInput, probabilities
-from alexnet.inference.metrics import Errors, count_errors
+from alexnet.inference.metrics import Errors, GroupTally, classes_ahead, count_errors
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def measure_table(
     device = device or torch.device("cpu")
     names = [name for name, _ in networks] + ([f"{len(networks)} CNNs averaged"] if len(networks) > 1 else [])
     errors = {(row, views): Errors() for row in range(len(names)) for views in VIEWS}
+    tallies = {} if split.groups is None else {key: GroupTally(split.groups) for key in errors}
     for _, (network, _) in networks:
         network.eval()
     done = 0
@@ -88,9 +89,13 @@ def measure_table(
                 outputs.append(torch.stack(outputs).mean(0))
             for row, outputs_NK in enumerate(outputs):
                 errors[row, views] += count_errors(outputs_NK, labels_N)
+                if tallies:
+                    tallies[row, views].add(batch.indices, classes_ahead(outputs_NK, labels_N))
         done += len(batch.indices)
         if on_progress:
             on_progress(done, len(split))
+    for key, tally in tallies.items():
+        errors[key] = replace(errors[key], sample=tally.sample)
     return [Measured(name, len(networks) if row == len(networks) else 1, views, errors[row, views])
             for row, name in enumerate(names) for views in VIEWS]
 

@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
-from alexnet.models.checkpoint_json import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson, GroupsJson
 from alexnet.models.provenance import HeadFit
 from alexnet.training.parallel.step_clock import SlowestRank
 
@@ -90,6 +90,8 @@ class EpochEvent(RunTitle):
     """A fraction."""
     val_top5_error: float
     """A fraction."""
+    val_groups: NotRequired[GroupsJson]
+    """Groups of the validation images, if they have groups, and the design effects of the two errors."""
     learning_rate: float
     """Of the weights in the epoch's last step."""
     bias_learning_rate: NotRequired[float]

@@ -13,6 +13,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.data.remarks import remark_findings
 from alexnet.errors import Finding
+from alexnet.inference.grouped import GroupedSample
 from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import (
     WARM_UP_STEPS,
@@ -90,10 +91,11 @@ class Monitor:
         losses = state.recent_losses[len(state.recent_losses) // 2 :]
         if losses and (exploded := exploding_loss(sum(losses) / len(losses), self.arch.classes, None)):
             return [exploded]
+        best = min(self.epochs, key=lambda epoch: epoch["val_top1_error"])
         found = result_findings(round(state.best_error * len(labels_N)), self.epochs[-1]["val_loss"],
                                 np.bincount(labels_N).tolist(),
                                 self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
-                                self.is_pretrained)
+                                self.is_pretrained, GroupedSample.from_json(best.get("val_groups", {})))
         if risen := self._risen_loss():  # it says more than that the loss is above ln(classes)
             found = [risen, *(finding for finding in found if finding.kind != "loss_above_uniform")]
         return found

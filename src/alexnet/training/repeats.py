@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet.data.overlap import Overlap
-from alexnet.inference.metrics import wilson
+from alexnet.inference.grouped import GroupedSample, pooled_effect
+from alexnet.inference.metrics import Interval, sample_interval
 from alexnet.training.run_folder import logged, read_config, read_overlap
 
 
@@ -35,6 +36,8 @@ class Repeat:
     """Names of initial weights whose training images are not recorded."""
     overlap: Overlap = field(default_factory=lambda: Overlap(0))
     """Validation images that are copies of training images, or look like one."""
+    sample: GroupedSample | None = None
+    """Groups of the validation images, if they have groups, with the design effects after the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,27 @@ class Repeats:
         wrong = sum(round((run.last_error or 0.0) * run.validation_images) for run in self.runs)
         return wrong, sum(run.validation_images for run in self.runs)
 
+    @property
+    def pooled_groups(self) -> int | None:
+        """Groups of all folds, each of which is in one fold; None for images without groups."""
+        samples = [run.sample for run in self.runs if run.sample]
+        return sum(sample.groups for sample in samples) if samples else None
+
+    @property
+    def pooled_interval(self) -> Interval | None:
+        """95%, of the error of `pooled`."""
+        if not self.pooled:
+            return None
+        effect = pooled_effect([(run.validation_images, run.sample.top1_design_effect if run.sample else 1.0)
+                                for run in self.runs])
+        groups = self.pooled_groups
+        return sample_interval(*self.pooled, None if groups is None else (groups, effect))
+
     def to_json(self) -> dict[str, object]:
         """The runs, `mean`, `standard_deviation`, and of folds `pooled` with its 95% interval."""
-        pooled = self.pooled
-        measured = pooled and {"images": pooled[1], "top1_error": pooled[0] / pooled[1], "interval": wilson(*pooled)}
+        pooled, groups = self.pooled, self.pooled_groups
+        measured = pooled and {"images": pooled[1], "top1_error": pooled[0] / pooled[1],
+                               "interval": self.pooled_interval, **({"groups": groups} if groups else {})}
         return {
             "kind": self.kind,
             "runs": [{"name": run.name, "path": str(run.path), "training_images": run.training_images,
@@ -116,10 +136,12 @@ def read_repeats(kind: Literal["seed", "fold"], folders: Sequence[tuple[int, Pat
     for number, folder in folders:
         config, events = read_config(folder), logged(folder)
         images = config["data"]["images"]
-        errors = [event["val_top1_error"] for event in events if event["event"] == "epoch"]
+        epochs = [event for event in events if event["event"] == "epoch"]
+        errors = [event["val_top1_error"] for event in epochs]
         is_finished = any(event["event"] == "end" for event in events)
         runs.append(Repeat(f"{kind} {number}", folder, images["train"], images["val"],
                            errors[-1] if is_finished else None, min(errors) if is_finished else None, len(errors),
                            config["data"].get("left_out", 0),
-                           tuple(config.get("unknown_training_images", ())), read_overlap(config)))
+                           tuple(config.get("unknown_training_images", ())), read_overlap(config),
+                           GroupedSample.from_json(epochs[-1].get("val_groups", {}) if epochs else {})))
     return Repeats(kind, tuple(runs))

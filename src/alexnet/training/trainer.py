@@ -161,7 +161,8 @@ class Trainer:
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
         event = cast(EpochEvent, {"event": "epoch", **trained, "val_loss": errors.loss,
-                                  "val_top1_error": errors.top1_error, "val_top5_error": errors.top5_error})
+                                  "val_top1_error": errors.top1_error, "val_top5_error": errors.top5_error,
+                                  **({"val_groups": sample.to_json()} if (sample := errors.sample) else {})})
         self.log_event(**event)
         self._warn(self.monitor.epoch_findings(event), state.step)
         if state.close_epoch(errors.top1_error, errors.loss):
@@ -183,10 +184,9 @@ class Trainer:
             if self.device.type == "cuda" and not self.spec.micro_batch:  # small batches may mean that memory is short
                 size = min(CUDA_BATCH_SIZE, max(BATCH_SIZE, self.spec.recipe.batch_size))
             return evaluate(
-                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                batch_size=size, on_progress=self._validating, share=self.strategy.batch_part,
-                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
-                    batches if self.strategy.reports else [Errors()] * len(batches)))
+                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device, batch_size=size,
+                on_progress=self._validating, share=self.strategy.batch_part, total=self.strategy.sum_errors,
+                over_ranks=self.strategy.sum_counts, collective=self.strategy.evaluates_together)
 
     # --- One step ---
 

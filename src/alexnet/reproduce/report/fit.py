@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from alexnet.inference.classes import map_labels
 from alexnet.inference.features import Features
-from alexnet.inference.metrics import Errors, count_errors, wilson
+from alexnet.inference.metrics import Errors, count_errors
 from alexnet.inference.predictor import Model
 from alexnet.models.checkpoint import Checkpoint
 
@@ -40,11 +42,11 @@ class Fit:
 
     @property
     def training_interval(self) -> tuple[float, float]:
-        return wilson(self.training.top1_wrong, self.training.images)
+        return self.training.top1_interval
 
     @property
     def validation_interval(self) -> tuple[float, float]:
-        return wilson(self.validation.top1_wrong, self.validation.images)
+        return self.validation.top1_interval
 
     @property
     def kind(self) -> Kind:
@@ -56,7 +58,7 @@ class Fit:
 
 
 def training_errors(saved: Checkpoint, model: Model, features_ND: Features, labels_N: torch.Tensor,
-                    classes: tuple[str, ...]) -> Errors | None:
+                    classes: tuple[str, ...], groups_N: NDArray[np.uint64] | None = None) -> Errors | None:
     """The errors on training images whose features are known; None if convolutions follow the features.
 
     Args:
@@ -65,8 +67,9 @@ def training_errors(saved: Checkpoint, model: Model, features_ND: Features, labe
         features_ND: of `model.feature_layer`, for the center crops.
         labels_N: true classes, in the data's numbering.
         classes: of the data.
+        groups_N: equal for images that belong together; None: the images are independent.
     """
     logits_NK = model.network.logits_from(model.feature_layer, torch.from_numpy(features_ND.copy()))
     if logits_NK is None:
         return None
-    return count_errors(logits_NK.softmax(1), map_labels(saved, classes)[labels_N])
+    return count_errors(logits_NK.softmax(1), map_labels(saved, classes)[labels_N], groups_N)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.image_encoding import jpeg_uri
 from alexnet.data.class_names import printable
-from alexnet.inference.metrics import wilson
+from alexnet.inference.metrics import fraction_interval
 from alexnet.inference.selection import Selection
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import confusion
@@ -182,7 +182,10 @@ def mistakes(run: RunData) -> Mistakes | None:
 def class_errors_of(predictions: ValidationPredictions) -> list[ClassError]:
     """Errors of every class that has images, the highest first."""
     images_K, right_K = predictions.confusion_KK.sum(axis=1), predictions.confusion_KK.diagonal()
-    errors = [ClassError(name, int(images - right), int(images), 1 - right / images,
-                         wilson(int(images - right), int(images)))
-              for name, images, right in zip(predictions.classes, images_K, right_K, strict=True) if images]
+    groups_M, wrong_M = predictions.groups_M, predictions.predicted_M != predictions.labels_M
+    errors = []
+    for number in np.flatnonzero(images_K):
+        own_M, images, right = predictions.labels_M == number, int(images_K[number]), int(right_K[number])
+        interval = fraction_interval(wrong_M[own_M], None if groups_M is None else groups_M[own_M])
+        errors.append(ClassError(predictions.classes[number], images - right, images, 1 - right / images, interval))
     return sorted(errors, key=lambda each: -each.error)

@@ -9,7 +9,8 @@ from typing import Literal
 from alexnet.architecture.arithmetic import explain, has_top5
 from alexnet.data.class_names import printable
 from alexnet.data.overlap import Overlap
-from alexnet.inference.metrics import wilson
+from alexnet.inference.grouped import FEW_GROUPS, GroupedSample
+from alexnet.inference.metrics import Errors
 from alexnet.inference.selection import Selection
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
 from alexnet.reproduce.report.run_data import RunData
@@ -46,6 +47,8 @@ class Result:
     """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
+    groups: int | None
+    """Groups of the measured images, which the intervals are over; None for images without groups."""
     overlap: Overlap
     """Validation images that are copies of training images, or look like one."""
     unknown: Sequence[str]
@@ -77,6 +80,11 @@ class Result:
     calibrations: Mapping[str, CalibrationJson]
     """Name of a checkpoint -> its temperature and calibration error."""
 
+    @property
+    def has_few_groups(self) -> bool:
+        """Whether the intervals are unreliable, because the groups are too few to tell how much they differ."""
+        return self.groups is not None and self.groups < FEW_GROUPS
+
 
 def result(run: RunData) -> Result:
     """The latest evaluation for each number of views, else what `alexnet evaluate` measures, or what training did.
@@ -101,7 +109,7 @@ def result(run: RunData) -> Result:
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["images"], read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
+        first["images"], first.get("groups"), read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
         run.predictions.selection if run.predictions and measured_in == "report" else None,
         run.epochs[-1]["val_top1_error"], top5, run.epochs[-1]["epoch"], run.config["recipe"]["epochs"],
         right_top1, right_top5, chance, 1 - min(5, arch.classes) / arch.classes,
@@ -123,6 +131,5 @@ def _errors_of_epoch(run: RunData) -> ErrorsJson:
     epoch = run.epochs[-1] if run.checkpoint_name == "last" else min(
         run.epochs, key=lambda each: (each["val_top1_error"], each["val_loss"]))
     top1, top5 = epoch["val_top1_error"], epoch["val_top5_error"]
-    return {"images": images, "top1_error": top1, "top5_error": top5,
-            "interval": {"top1_error": wilson(round(top1 * images), images),
-                         "top5_error": wilson(round(top5 * images), images)}}
+    return Errors(images, epoch["val_loss"] * images, round(top1 * images), round(top5 * images),
+                  GroupedSample.from_json(epoch.get("val_groups", {}))).to_json()

@@ -201,7 +201,8 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     if not is_own:
         return found
     labels_N = torch.from_numpy(trained.split.labels[trained.indices_N])
-    errors = training_errors(checkpoint, model, trained.features_ND, labels_N, tuple(packed.classes))
+    groups_N = None if trained.split.groups is None else trained.split.groups[trained.indices_N]
+    errors = training_errors(checkpoint, model, trained.features_ND, labels_N, tuple(packed.classes), groups_N)
     return replace(found, fit=Fit(errors, predictions.errors, len(trained.split)) if errors else None)
 
 

@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from datetime import timedelta
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -196,10 +195,15 @@ class ProcessGroup:
         """The errors of all batches, each evaluated by one process; added in order, so that no bit depends on size."""
         if self.size > 1:
             self.wait()  # the others may have had fewer batches, or faster ones
-            counted = torch.tensor([astuple(errors) for errors in batches], dtype=torch.float64, device=self.device)
+            counted = torch.tensor([[each.images, each.loss_sum, each.top1_wrong, each.top5_wrong] for each in batches],
+                                   dtype=torch.float64, device=self.device)
             batches = [Errors(int(images), loss_sum, int(top1), int(top5))
                        for images, loss_sum, top1, top5 in self.all_reduce_sum(counted).tolist()]
         return sum_errors(batches)
+
+    def sum_counts(self, counts: Tensor) -> Tensor:
+        """The sum of an int64 tensor over the processes, in each of them; from the CPU and to it."""
+        return self.all_reduce_sum(counts.to(self.device)).cpu() if self.size > 1 else counts
 
     def from_rank0(self, make: Callable[[], T]) -> T:
         """What `make` returns in rank 0, in each process (pickled on its way)."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from alexnet.inference.metrics import Errors
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.parallel.layers import BatchSlice, CounterDropout, global_batch_norm
 from alexnet.training.parallel.plan import Parallel, partition_plan
@@ -79,6 +81,14 @@ class Strategy(ABC):
     def reports(self) -> bool:
         """Whether this process's counts and losses are added to those of the others."""
         return True
+
+    def sum_errors(self, batches: Sequence[Errors]) -> Errors:
+        """As `ProcessGroup.sum_errors`, of those processes that report."""
+        return self.processes.sum_errors(batches if self.reports else [Errors()] * len(batches))
+
+    def sum_counts(self, counts: Tensor) -> Tensor:
+        """As `ProcessGroup.sum_counts`, of those processes that report."""
+        return self.processes.sum_counts(counts if self.reports else torch.zeros_like(counts))
 
     def micro_batch_count(self, batch_images: int) -> int:
         """Micro-batches into which the largest part of a batch is cut."""
