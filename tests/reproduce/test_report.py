@@ -262,7 +262,7 @@ def test_a_run_at_chance_is_not_called_healthy(tmp_path: Path):
     text = words(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "Healthy: the error is better than chance, units respond" in text
     for which in ("best", "last"):
-        wrong = {"photographs": 40, "loss": 1.8, "top1_error": 0.95, "top5_error": 0.1,
+        wrong = {"images": 40, "loss": 1.8, "top1_error": 0.95, "top5_error": 0.1,
                  "interval": {"top1_error": [0.835, 0.986], "top5_error": [0.04, 0.23]}}
         save(replace(load(tmp_path / which), errors=wrong), tmp_path / which)
     text = words(write_report(tmp_path).read_text(encoding="utf-8"))

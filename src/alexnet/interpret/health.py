@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding
 from alexnet.inference.grouped import GroupedSample
-from alexnet.inference.metrics import sample_interval
+from alexnet.inference.metrics import sample_interval, wilson
 from alexnet.interpret.activations import ActivationReport
 
 SATURATED_SHARE = 0.5
