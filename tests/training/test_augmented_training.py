@@ -18,6 +18,7 @@ from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import single_process
 from alexnet.training.precision import MixedPrecision
+from alexnet.training.preflight import check_network
 from alexnet.training.spec import RunSpec
 from alexnet.training.step import train_step
 from report_runs import words
@@ -124,12 +125,11 @@ def test_micro_batches_show_the_views_and_labels_of_the_whole_batch(packed, tiny
 # --- Refusals ---
 
 def test_mixing_is_refused_where_a_process_reads_a_part_of_a_batch(packed, tiny, tmp_path):
-    from alexnet.training.build import _require_whole_batches
-
     spec = RunSpec(packed, tiny, ALL, tmp_path / "run")
-    with pytest.raises(UserError, match="each of 2 processes reads only a part"):
-        _require_whole_batches(spec, 2, packed.split("train"))
-    _require_whole_batches(replace(spec, recipe=replace(QUICK, trivial_augment=True)), 2, packed.split("train"))
+    with pytest.raises(UserError, match="each of 2 processes reads only a part"):  # and no data is asked for
+        check_network(tiny, ALL, "data", 2)
+    check_network(tiny, ALL, "data", 1)
+    check_network(tiny, replace(QUICK, trivial_augment=True), "data", 2)
     with pytest.raises(UserError, match="there are batches of 1 image"):
         build(replace(spec, recipe=replace(ALL, batch_size=1)), single_process("cpu"))
     assert not (tmp_path / "run").exists()

@@ -242,7 +242,14 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, group_by, make_spec, require_init_fits, require_outside
+    from alexnet.training.request import (
+        describe,
+        group_by,
+        make_spec,
+        require_init_fits,
+        require_outside,
+        require_same_division,
+    )
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -250,6 +257,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     group.from_rank0(lambda: require_usable(request.out, resume))  # before the images are packed
     fold = parse_fold(request.fold) if request.fold else None
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
+    if saved:
+        group.from_rank0(lambda: require_same_division(request))
     grouping = group.from_rank0(lambda: group_by(request, bool(saved)))  # only rank 0 has the run's folder
     if request.init and not saved and not Path(request.init).exists() and official_name(request.init):
         require_init_fits(request, TORCHVISION)  # before the weights are downloaded

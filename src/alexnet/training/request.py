@@ -112,6 +112,12 @@ def group_by(request: TrainRequest, resumed: bool) -> str | None:
     return request.group or (group_of(read_config(request.out), request.data) if resumed else None)
 
 
+def require_same_division(request: TrainRequest) -> None:
+    """Raise UserError if a resumed run would divide its images in another way. Only rank 0 has the run's folder."""
+    preflight.check_division(request.out, request.fold, request.group,
+                             is_url(request.data) or is_packed(request.data))
+
+
 def require_outside(out: Path, data: str) -> None:
     """Raise UserError for a run folder within a folder of images, whose later listings would hold it.
 
@@ -157,9 +163,6 @@ def make_spec(
         if options.get("cuda_graph"):
             check_recordable(chosen, options["micro_batch"], processes, torch.device(device))
         preflight.check_network(arch, recipe, options["parallel"], processes)
-        if saved:
-            preflight.check_division(request.out, request.fold, request.group,
-                                     is_url(request.data) or is_packed(request.data))
         preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
         data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
         return RunSpec(data, arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
