@@ -43,6 +43,7 @@ class PackedImages:
     fingerprint: str = "f" * 64
     source: str = "/photos/trees <b>"
     test_splits: tuple[str, ...] = ("val",)
+    groups: None = None
 
     @property
     def quarantined(self) -> dict[str, tuple[()]]:

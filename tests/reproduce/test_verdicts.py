@@ -77,7 +77,7 @@ SIGNIFICANT = "the difference is significant and has the claim's sign"
     ({"paper": -4.1}, "supported", ", and its interval reaches the paper's number, −4.1 points"),
     ({"paper": -1.4}, "supported", ", and its interval lies beyond the paper's number, −1.4 points"),
     ({"paper": -1.0, "is_bound": True}, "supported",
-     ", and its interval lies beyond the paper's number, over 1 point"),
+     ", and its interval lies beyond the paper's number, beyond −1.0 points"),
     ({"least": -1.0}, "supported", ", and its interval lies beyond the least effect that counts, −1.0 points"),
     ({"paper": -4.2}, "supported in sign",
      ", but its whole interval is a smaller effect than the paper's number, −4.2 points"),

@@ -95,7 +95,8 @@ class ImageDecoder:
     def _decode_at_once(self, call: _Call, upload: Upload) -> Decoded | DecodeCost:
         """The pixels of a request's only image, if that is a usual one; else what decoding it costs."""
         cost = decode_cost(upload.data)
-        if cost.memory > AT_ONCE_BYTES or (cost.holds_lock and cost.pixels > self.limits.locked_pixels):
+        is_slow = cost.holds_lock and cost.pixels > self.limits.locked_pixels
+        if is_slow or cost.memory > min(AT_ONCE_BYTES, self.limits.large_bytes):
             return cost
         return self._timed_decode(call, _name(upload, 1, [upload]), upload.data, in_worker=False)
 
