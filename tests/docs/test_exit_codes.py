@@ -51,6 +51,13 @@ def test_findings_alone_end_with_0(command, class_folders, monkeypatch, tmp_path
     assert printed
 
 
+def test_a_finding_of_a_strict_check_ends_with_1(class_folders, monkeypatch, tmp_path, capsys):
+    assert "`check --strict`" in TABLE[1]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert alexnet("check", class_folders, "--strict") == 1
+    assert capsys.readouterr().out
+
+
 def test_an_image_that_cannot_be_decoded_ends_with_2_and_the_others_are_answered(tmp_path, class_folders, capsys):
     good, bad = next(iter(sorted((class_folders / "val").rglob("*.png")))), tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
