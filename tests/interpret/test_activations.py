@@ -272,7 +272,7 @@ def test_sigmoids_pass_less_gradient_than_relus():
         report = inspect_activations(network, some(classes=10), rate=0.01)
         return report.weights[0].gradient / report.weights[-1].gradient
 
-    assert first_to_last("sigmoid") < 0.02 * first_to_last("relu"), "a hundredth of it, measured"
+    assert first_to_last("sigmoid") < 0.02 * first_to_last("relu"), "0.010 to 0.016 of it over seeds 0 to 3"
 
 
 def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
