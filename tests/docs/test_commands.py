@@ -58,7 +58,7 @@ def test_commands_stand_in_blocks_that_are_run(page):
 def test_few_blocks_are_not_run_and_each_says_why():
     reasons = {name(page): [block.not_run for block in blocks(page) if block.not_run] for page in PAGES}
     assert all(len(reason) > 10 for found in reasons.values() for reason in found)
-    assert sum(map(len, reasons.values())) <= 16, reasons
+    assert sum(map(len, reasons.values())) <= 15, reasons
     covered = re.compile(r"other tests?|the tests of th", re.IGNORECASE)
     assert len([reason for found in reasons.values() for reason in found if not covered.search(reason)]) <= 6, reasons
 

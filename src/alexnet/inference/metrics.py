@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.inference.grouped import GroupedSample, design_effect, effective_images, group_sums, joint_effect
+from alexnet.inference.student import Z
 from alexnet.models.checkpoint_json import ErrorsJson
 
 Interval = tuple[float, float]
@@ -132,7 +133,7 @@ def fraction_interval(counted_N: NDArray[np.bool_], groups_N: NDArray[np.uint64]
     return sample_interval(count, images, (len(np.unique(groups_N)), design_effect(group_sums(counted_N, groups_N))))
 
 
-def wilson(count: float, images: float, z: float = 1.959964) -> Interval:
+def wilson(count: float, images: float, z: float = Z) -> Interval:
     """Wilson's score interval for a fraction; (0, 1) without images.
 
     It covers the choice of images, and not that of the training seed.

@@ -112,8 +112,9 @@ def findings(report: ActivationReport, arch: Arch, steps: int | None) -> list[Fi
         return [Finding("exploding", wild.layer, f"the gradient of its weights is {wild.gradient:.1g}{_after(steps)} "
                         "and is exploding", LOWER_RATE)]
     loss = loss_finding(report.loss, arch.classes, steps, arch.norm)
-    chance = chance_finding("measured images", report.top1_wrong, report.images,
-                            1 - report.largest_class / report.images, report.loss, arch, steps)
+    chance = chance_finding(
+        f"{report.images:,} measured images", report.top1_error, wilson(report.top1_wrong, report.images),
+        1 - report.largest_class / report.images, report.loss, arch, steps)
     found = [finding for finding in [chance or loss] if finding]
     found += layer_findings(
         arch.activation, {units.layer: units.saturated for units in report.units},
@@ -130,20 +131,20 @@ def findings(report: ActivationReport, arch: Arch, steps: int | None) -> list[Fi
 
 
 def chance_finding(
-    images: str, wrong: int, count: int, constant: float, loss: float, arch: Arch, steps: int | None,
+    images: str, error: float, interval: Sequence[float], constant: float, loss: float, arch: Arch, steps: int | None,
 ) -> Finding | None:
     """Report an error that is not measurably better than that of an answer which ignores the image; else None.
 
     Args:
-        images: which ones were measured: "validation images".
-        wrong: how many of them are misclassified.
-        count: how many there are.
+        images: which ones were measured: "100 validation images".
+        error: the top-1 error on them, a fraction.
+        interval: its 95% interval, over groups where the images are in groups.
         constant: error of always answering the largest class, a fraction; 0 if all images are of one class.
         loss: mean over the images, in nats.
         arch: the network.
         steps: training steps taken; None if unknown.
     """
-    error, (low, high) = wrong / count, wilson(wrong, count)
+    low, high = interval
     if not high >= constant > 0 or error < AT_CHANCE * constant:
         return None
     remedies = ["use ReLU (arch.activation=relu)"] * (arch.activation != "relu") + [
@@ -151,7 +152,7 @@ def chance_finding(
         "train longer, or with another learning rate (--lr; `alexnet lr-find` suggests one)"]
     stuck = loss_finding(loss, arch.classes, steps, arch.norm) if arch.activation == "relu" else None
     return Finding(
-        "error_at_chance", "", f"the error is at chance{_after(steps)}: the top-1 error on {count:,} {images} is "
+        "error_at_chance", "", f"the error is at chance{_after(steps)}: the top-1 error on {images} is "
         f"{error:.1%} (95% interval {low:.1%} to {high:.1%}), and always answering the largest class would be wrong "
         f"for {constant:.1%}; the loss is {loss:.3f}, and ln({arch.classes}) = {math.log(arch.classes):.3f} is that "
         "of the same probability for every class", stuck.remedy if stuck else "; ".join(remedies))

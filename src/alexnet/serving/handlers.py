@@ -89,7 +89,7 @@ class Handlers:
         if logits and views != 1:
             raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
                                "leave one of the two out")
-        client, served, record = service.client(request), service.bind(request), record_of(request)
+        client, served, record = service.note_client(request), service.bind(request), record_of(request)
         service.admission.check(client, served.name, 1, views)
         async with service.uploads.images(request) as uploads:
             if len(uploads) * views > service.limits.views:
@@ -120,7 +120,7 @@ class Handlers:
         """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
         service = self.service
         query.check_names(request, "class")
-        client, served, record = service.client(request), service.bind(request), record_of(request)
+        client, served, record = service.note_client(request), service.bind(request), record_of(request)
         service.admission.check(client, served.name, 1, explanations=1)
         async with service.uploads.images(request) as uploads:
             if len(uploads) > 1:

@@ -76,7 +76,7 @@ class OpenInferenceHandlers:
     async def infer(self, request: Request) -> Response:
         """The outputs for the images of a request: all of them, or an error."""
         service = self.service
-        client, served, record = service.client(request), self._bind(request), record_of(request)
+        client, served, record = service.note_client(request), self._bind(request), record_of(request)
         service.admission.check(client, served.name, 1, 1)
         async with service.uploads.body(request, "application/json") as body:
             wanted = await service.decoder.parse_infer(client, body, served.model.preprocess.spec)

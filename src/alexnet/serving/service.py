@@ -104,8 +104,8 @@ class Service:
         failures = max(self.batcher.failures[name] for name in names or self.models)
         return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
 
-    def client(self, request: Request) -> str:
-        """The client that a request for a network's work counts for."""
+    def note_client(self, request: Request) -> str:
+        """The client that a request for a network's work counts for. The pace of rejections notes that it is active."""
         client = client_of(request)
         self.pace.note(client)
         return client

@@ -106,9 +106,9 @@ def diagnosis(run: RunData) -> Diagnosis | None:
     layers = [] if too_short else layer_findings(
         arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
     shown = result(run)
-    error = shown.errors[0][1][0].error
+    top1 = shown.errors[0][1][0]
     chance = None if loss and loss.kind == "exploding" else chance_finding(
-        "validation images", round(error * shown.measured_images), shown.measured_images, shown.guessing_error,
+        f"{shown.measured_images:,} validation images", top1.error, top1.interval, shown.guessing_error,
         epoch["train_loss"], arch, epoch["step"])
     return Diagnosis(
         [*(finding for finding in [chance or loss] if finding), *layers], too_short, WARM_UP_STEPS, HEALTHY,
