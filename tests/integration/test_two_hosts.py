@@ -126,6 +126,20 @@ class Hosts:
             time.sleep(0.05)
         return time.monotonic() - began
 
+    def wait_for_step(self, step: int) -> None:
+        self.wait(120, lambda: any(event["event"] == "step" and event["step"] == step for event in self.log()),
+                  f"step {step}")
+
+    def wait_for_loss(self) -> None:
+        """Till the first host has said that the other is lost, for which it has the time that its work allows.
+
+        Within a step, --timeout's 10 seconds. At the end of an epoch, where it may wait long for the other's disk, 60
+        seconds without a sign of life: no test can choose the moment so exactly that only the first happens.
+        """
+        in_step, between = "has not answered for 10 seconds", "has given no sign of life for 60 seconds"
+        took = self.wait(90, lambda: in_step in self.said(0) or between in self.said(0), "the loss")
+        assert took < 30 or between in self.said(0)
+
     def ended(self) -> bool:
         return all(process.poll() is not None for process in self.started)
 
@@ -178,7 +192,7 @@ def begin(hosts: Hosts, packed: Path, *options: str, **environment: str) -> None
     """Train until the second epoch has begun."""
     for host in (0, 1):
         hosts.train(host, packed, *MANY, *options, **environment)
-    hosts.wait(120, lambda: any(event["event"] == "step" and event["step"] == 50 for event in hosts.log()), "a start")
+    hosts.wait_for_step(50)
 
 
 def assert_finished(hosts: Hosts, done: int) -> None:
@@ -237,7 +251,7 @@ def test_a_host_that_lost_power_and_is_started_again_takes_its_place(hosts, pack
     """The other's launcher has noticed, and waits for it."""
     begin(hosts, packed.path)
     hosts.lose(1)
-    hosts.wait(30, lambda: "has not answered for 10 seconds" in hosts.said(0), "the loss")
+    hosts.wait_for_loss()
     done = len(hosts.epochs())
     hosts.cable("up", 1)
     hosts.train(1, packed.path, *MANY)
@@ -274,10 +288,10 @@ def test_a_run_goes_on_with_one_host_of_two_and_takes_the_other_back(hosts, pack
     assert MANY[6] == "--epochs"
     for host in (0, 1):
         train(host)
-    hosts.wait(120, lambda: len(hosts.epochs()) >= 2, "a start")
+    hosts.wait_for_step(90)
     assert processes() == 2
     hosts.lose(1)
-    hosts.wait(30, lambda: "has not answered for 10 seconds" in hosts.said(0), "the loss")
+    hosts.wait_for_loss()
     done = len(hosts.epochs())
     alone = hosts.wait(90, lambda: len(hosts.epochs()) > done + 1, "epochs of one host")
     assert processes() == 1
