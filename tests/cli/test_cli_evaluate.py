@@ -77,6 +77,37 @@ def test_the_table_of_predict_says_where_a_calibrated_network_is_not_sure(class_
     assert "no" in {row["sure"] for row in table}
 
 
+@pytest.mark.parametrize("engine", [[], ["--device", "cpu", "--views", "10"]], ids=["NumPy", "torch"])
+def test_predict_says_which_images_the_network_was_trained_on(run, class_folders, tmp_path, capsys, engine):
+    """By their content, whatever they are called."""
+    copy = tmp_path / "new.png"
+    shutil.copy(class_folders / "train" / "ash" / "000.png", copy)
+    new = class_folders / "val" / "ash" / "000.png"
+    assert alexnet("predict", run, copy, new, "--json", *engine) == 0
+    printed = capsys.readouterr()
+    assert [row["trained_on"] for row in json.loads(printed.out)] == [True, False]
+    assert f"{run} was trained on 1 of the 2 images (trained_on in --json and --csv)" in printed.err
+    assert alexnet("predict", run, copy, new, "--csv", "--top", 1, *engine) == 0
+    assert [row["trained_on"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["yes", "no"]
+    for images, said in (([copy], "this image"), ([copy, copy], "all 2 images"), ([new], "")):
+        assert alexnet("predict", run, *images, *engine) == 0
+        printed = capsys.readouterr().err
+        assert f"was trained on {said}, and" in printed if said else "was trained on" not in printed
+
+
+def test_predict_does_not_know_the_training_images_of_weights_without_a_record(run, class_folders, tmp_path, capsys):
+    """Exported without them; a copy of a training image is then neither marked nor called new."""
+    image = class_folders / "train" / "ash" / "000.png"
+    for options, known in (([], True), (["--no-training-hashes"], None)):
+        file = tmp_path / f"{len(options)}.onnx"
+        assert alexnet("export", run, file, *options) == 0
+        capsys.readouterr()
+        assert alexnet("predict", file, image, "--json") == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)[0]["trained_on"] is known
+        assert ("was trained on this image" in printed.err) == bool(known)
+
+
 def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, capsys):
     good = class_folders / "val" / "ash" / "000.png"
     broken = tmp_path / "broken.png"

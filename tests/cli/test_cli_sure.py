@@ -97,7 +97,7 @@ def test_csv_has_a_row_for_each_class_so_with_top_1_one_for_each_photo(trained, 
     for top in (1, 3):
         assert alexnet("predict", trained, photos, "--csv", "--top", top) == 0
         header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
-        assert header == ["image", "rank", "class", "probability", "sure"]
+        assert header == ["image", "rank", "class", "probability", "sure", "trained_on"]
         assert len(rows) == 4 * top
         assert [row[1] for row in rows] == [str(rank) for rank in range(1, top + 1)] * 4
         assert {row[4] for row in rows} == {""}  # not calibrated, and no threshold

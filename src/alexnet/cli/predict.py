@@ -42,6 +42,8 @@ class PredictedImage(TypedDict):
     classes: list[PredictedClass]
     sure: bool | None
     """`Classifier.is_sure`; null if the network is not calibrated and no --sure was given."""
+    trained_on: bool | None
+    """Whether the network was trained on a copy of the file; null if its training images are not recorded."""
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
@@ -50,7 +52,8 @@ def predict(
     only_unsure: bool = False, views: Views = "1", device: Device = "auto", fast: Fast = False, classes: Classes = None,
     allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV: a row for each class of each image, so with --top 1 "
-                                    "one row an image; columns image, rank, class, probability, sure.")] = False,
+                                    "one row an image; columns image, rank, class, probability, sure, trained_on.")]
+    = False,
 ) -> None:
     """Predict the classes of images.
 
@@ -100,6 +103,8 @@ def predict(
     elif only_unsure and rows:
         of_all = f"all {len(rows):,} images" if len(rows) > 1 else "this image"
         say(f"note: the network is sure of {of_all}, so --only-unsure has none to print")
+    if trained_on := sum(row["trained_on"] is True for row in rows):
+        say(f"note: {_trained_on_text(trained_on, len(rows), shown_name(checkpoint))}")
     if unreadable:
         sys.exit(2)
 
@@ -187,20 +192,22 @@ def _predict_files(
 def _predict_batch(
     model: Classifier, files: Sequence[str], top: int, views: int, sure: float | None, allow_private: bool,
 ) -> _Predicted:
+    from alexnet.data.content import content_hash
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
 
-    predicted, names, pixels = _Predicted(), list[str](), []
+    predicted, images, pixels = _Predicted(), list[tuple[str, bool | None]](), []
     for file in files:
         try:
             content = fetch_image(file, allow_private) if is_url(file) else file
             pixels.append(model.pixels(content, name=file, remarks=predicted.remarks.setdefault(file, set())))
-            names.append(file)
+            data = content if isinstance(content, bytes) else Path(content).read_bytes()
+            images.append((file, model.seen.has_trained_on(content_hash(data))))
         except BadImage as error:
             predicted.problems.append(str(error))
-    for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
+    for (name, trained_on), guesses in zip(images, model.predict(pixels, top=top, views=views), strict=True):
         predicted.rows.append({
-            "image": name, "sure": model.is_sure(guesses[0].probability, sure),
+            "image": name, "sure": model.is_sure(guesses[0].probability, sure), "trained_on": trained_on,
             "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]})
     return predicted
 
@@ -223,10 +230,18 @@ def _not_sure_text(not_sure: int, images: int, model: Classifier, sure: float | 
             f"{len(model.classes):,} classes; alexnet list weights {weights} lists them")
 
 
+def _trained_on_text(trained_on: int, images: int, weights: str) -> str:
+    which = ("this image" if images == 1 else f"all {images:,} images" if trained_on == images else
+             f"{trained_on:,} of the {images:,} images (trained_on in --json and --csv)")
+    return (f"{weights} was trained on {which}, and it answers such images better than new ones; its error on new ones "
+            f"is what alexnet evaluate measures")
+
+
 def _print_csv(rows: Sequence[PredictedImage]) -> None:
-    sure = {True: "yes", False: "no", None: ""}
+    words = {True: "yes", False: "no", None: ""}
     writer = csv.writer(sys.stdout)
-    writer.writerow(["image", "rank", "class", "probability", "sure"])
+    writer.writerow(["image", "rank", "class", "probability", "sure", "trained_on"])
     writer.writerows(
-        [csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}", sure[row["sure"]]]
+        [csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}", words[row["sure"]],
+         words[row["trained_on"]]]
         for row in rows for rank, guess in enumerate(row["classes"], 1))

@@ -19,6 +19,7 @@ from alexnet.data.images import BadImage
 from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, require
 from alexnet.inference import confidence
+from alexnet.models.seen import SeenImages
 
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
@@ -58,6 +59,8 @@ class Classifier(ABC):
     """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
     notes: tuple[str, ...]
     """What was assumed about the weights, and what is unknown (`provenance.notes_on_weights`)."""
+    seen: SeenImages
+    """The images that the network was trained on, by content hash."""
 
     @property
     @abstractmethod

@@ -37,6 +37,7 @@ from alexnet.models.network_facts import (
     read_facts,
 )
 from alexnet.models.numpy_network import NumpyNetwork, softmax
+from alexnet.models.seen import SeenImages, seen_by_packaged
 
 MOST_MULTIPLY_ADDS = 50e9
 """Of all images together, up to which NumPy is used: 206 images by the packaged network, 69 by the paper's. On one core
@@ -57,8 +58,8 @@ Arrays = Mapping[str, NDArray[Any]]
 class QuickModel(Classifier):
     """A network that NumPy or onnxruntime runs, for one view of each image."""
 
-    def __init__(self, facts: NetworkFacts, logits: Logits, most_images: float) -> None:
-        self.classes, self.notes = facts.classes, facts.notes
+    def __init__(self, facts: NetworkFacts, seen: SeenImages, logits: Logits, most_images: float) -> None:
+        self.classes, self.notes, self.seen = facts.classes, facts.notes, seen
         self.most_images = most_images
         """Up to how many images it is faster than importing torch."""
         self._facts, self._logits = facts, logits
@@ -93,24 +94,28 @@ def load_quickly(path_or_name: str) -> QuickModel | None:
             return _onnx_model(path)
         if (head := find_head(path_or_name)) is None:
             return None
-        return _numpy_model(read_facts(head), _read_arrays(head))
+        return _numpy_model(read_facts(head), *_read(head))
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ImportError,
             SafetensorError):
         return None
 
 
-def _read_arrays(head: Path) -> Arrays:
-    """The arrays of the packaged network or of a checkpoint."""
-    if packaged.is_packaged_head(head):
-        return packaged.dequantize_arrays(packaged.read_arrays(head)[1])
-    return safetensors.numpy.load(read_verified(head.parent, read_head(head)["files"]["weights"]))
+def _read(path: Path) -> tuple[Arrays, SeenImages]:
+    """The arrays of the packaged network or of a checkpoint, and its training images."""
+    if packaged.is_packaged_head(path):
+        head, stored = packaged.read_arrays(path)
+        return packaged.dequantize_arrays(stored), seen_by_packaged(head, stored)
+    checkpoint = read_head(path)
+    arrays, hashes = (safetensors.numpy.load(read_verified(path.parent, checkpoint["files"][kind]))
+                      for kind in ("weights", "seen"))
+    return arrays, SeenImages.from_arrays(hashes, tuple(checkpoint["trained_on_unknown"]))
 
 
-def _numpy_model(facts: NetworkFacts, arrays: Arrays) -> QuickModel:
+def _numpy_model(facts: NetworkFacts, arrays: Arrays, seen: SeenImages) -> QuickModel:
     arch, mean_HWC = facts.arch, arrays[packaged.MEAN]
     _require_mean(mean_HWC, arch)
     network = NumpyNetwork(arch, arrays, _temperature(facts))
-    return QuickModel(facts, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)),
+    return QuickModel(facts, seen, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)),
                       MOST_MULTIPLY_ADDS / explain(arch).multiply_adds)
 
 
@@ -137,7 +142,7 @@ def _onnx_model(path: Path) -> QuickModel | None:
         logits_NK: NDArray[np.float32] = session.run(["logits"], {entry.name: inputs})[0]
         return logits_NK
 
-    return QuickModel(facts, logits, math.inf)
+    return QuickModel(facts, SeenImages.from_text(tree["seen"]), logits, math.inf)
 
 
 def _temperature(facts: NetworkFacts) -> float:

@@ -1,6 +1,7 @@
 """The images that a network has seen in training (`SeenImages`), by hashes: a test set must not contain them.
 
-A checkpoint holds them, and exported formats can (`to_text`). `inference.selection` uses them to choose test images.
+A checkpoint holds them, and exported formats can (`to_text`). `inference.selection` uses them to choose test images,
+and `predict` says which of its images are among them. No torch, unless tensors are made.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from alexnet.data.content import distinct_hashes
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.errors import UserError
+from alexnet.models import packaged
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TEXT_FORMAT = "seen2"
 TENSORS = ("trained", "selected_on", "trained_perceptual")
@@ -66,14 +69,27 @@ class SeenImages:
         """Of weights that are written to `name` without any hash of the images: which they were is then not known."""
         return SeenImages(unknown=(*self.unknown, f"the weights in {name} (exported without hashes)"))
 
+    def has_trained_on(self, content: int) -> bool | None:
+        """Whether an image with this content hash changed the weights; None if that is not known of all weights."""
+        if contained(np.array([content], np.uint64), self.trained)[0]:
+            return True
+        return None if self.unknown else False
+
     def to_tensors(self) -> dict[str, Tensor]:
         """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
+        import torch
+
         return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in TENSORS}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
         """The inverse of `to_tensors`. Raises KeyError if one of them is missing."""
-        return cls._from_flat(*(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64) for name in TENSORS),
+        return cls.from_arrays({name: tensors[name].numpy() for name in TENSORS}, unknown)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], unknown: tuple[str, ...]) -> Self:
+        """As `from_tensors`, of NumPy's arrays."""
+        return cls._from_flat(*(arrays[name].astype(np.int64).ravel().view(np.uint64) for name in TENSORS),
                               unknown=unknown)
 
     @classmethod
@@ -101,3 +117,9 @@ class SeenImages:
         except (ValueError, binascii.Error) as error:
             raise UserError(f"the record of the training images is damaged: {error}", "export the network again") \
                 from error
+
+
+def seen_by_packaged(head: packaged.Head, arrays: Mapping[str, NDArray[Any]]) -> SeenImages:
+    """Of the packaged network with this head and these arrays, which lack perceptual hashes where they had no space."""
+    return SeenImages.from_arrays({name: arrays.get(packaged.SEEN + name, np.empty(0, np.int64)) for name in TENSORS},
+                                  tuple(head["trained_on_unknown"]))

@@ -37,7 +37,7 @@ from alexnet.models.packaged import (
     read_arrays,
     read_head,
 )
-from alexnet.models.seen import TENSORS, SeenImages
+from alexnet.models.seen import TENSORS, seen_by_packaged
 
 MAX_BYTES = 8_000_000
 """Of the tensors' file: the wheel should stay small."""
@@ -153,10 +153,9 @@ def read_packaged(path: Path) -> Checkpoint:
     """
     head, arrays = read_arrays(path)
     file = path.with_name(head["file"])
-    stored = {key: torch.from_numpy(array) for key, array in arrays.items()}
-    hashes = {name: stored.pop(SEEN + name, torch.empty(0, dtype=torch.int64)) for name in TENSORS}
+    stored = {key: torch.from_numpy(array) for key, array in arrays.items() if not key.startswith(SEEN)}
     mean_HWC = stored.pop(MEAN)
-    saved = checkpoint_of_facts(head["network"], SeenImages.from_tensors(hashes, tuple(head["trained_on_unknown"])))
+    saved = checkpoint_of_facts(head["network"], seen_by_packaged(head, arrays))
     check_mean(mean_HWC, saved.arch.input.side, file)
     return replace(
         saved, weights=check_state_dict(dequantize(stored), saved.arch, file), mean_HWC=mean_HWC,
