@@ -16,7 +16,7 @@ CLASSES = r"\b(church|parachute|springer|ash|birch|cedar|date palm)\b"
 
 def form(text):
     """A line without what depends on the photos: numbers, names of classes and files, bars, the number of blanks."""
-    text = re.sub(r"(PHOTOS|/[^\s:,]+/(PHOTOS|bursts))(/[^\s,]+)?", "DATA", text)
+    text = re.sub(r"((PHOTOS|NEW)|/[^\s:,]+/(PHOTOS|bursts))(/[^\s,]+)?", "DATA", text)
     text = re.sub(CLASSES, "CLASS", text).replace("█", "")
     text = re.sub(r"\d[\d.,]*(e-\d+)?", "#", text)
     text = re.sub(r"(One thing needs|# things need) attention.*?:", "ATTENTION:", text)
@@ -25,23 +25,24 @@ def form(text):
 
 def test_the_form_keeps_words_and_drops_numbers_and_names():
     assert form("  church   36    4") == form("  ash  1,030 12") == "CLASS # #"
-    assert form("PHOTOS/church/ch0_0.jpg,1,church,0.97,no") == form("PHOTOS/ash/ash0_1.jpg,1,ash,0.5,no")
+    assert form("NEW/church/church_41.jpg,1,church,0.97,no,no") == form("NEW/ash/ash_1.jpg,1,ash,0.5,no,no")
     assert form("top-1 error 3%") != form("top-5 loss 3%")
 
 
 def test_the_images_that_an_output_counts_and_lists_are_those_of_the_folder_in_its_command():
-    images = {"PHOTOS": 120, "PHOTOS/church": 40, "PHOTOS/parachute": 40, "PHOTOS/springer": 40}
+    images = {"PHOTOS": 120, "PHOTOS/church": 40, "PHOTOS/parachute": 40, "PHOTOS/springer": 40,
+              "NEW": 30, "NEW/springer": 10}
     compared = 0
     for block, output in pairwise(blocks(PAGE)):
         if block.language != "sh":
             continue
-        (folder,) = {word for line in block.lines for word in shlex.split(line) if word.startswith("PHOTOS")} or {""}
+        (folder,) = {word for line in block.lines for word in shlex.split(line) if word.startswith(("PHOTOS", "NEW"))} or {""}
         counted = re.findall(r"\bof (\d+) images|^PHOTOS: (\d+) images", output.text, re.MULTILINE)
         assert {int("".join(number)) for number in counted} <= {images.get(folder)}
-        listed = re.findall(r"^(PHOTOS/\S+?),", output.text, re.MULTILINE)
+        listed = re.findall(r"^((?:PHOTOS|NEW)/\S+?),", output.text, re.MULTILINE)
         assert all(path.startswith(f"{folder}/") for path in listed)
         compared += len(counted) + len(listed)
-    assert compared == 6  # three counts and three photos
+    assert compared == 7  # three counts and four photos
 
 
 @pytest.mark.slow
@@ -54,12 +55,13 @@ def test_what_the_page_shows_is_what_the_commands_print(class_folders, tmp_path,
     for path in sorted((tmp_path / "PHOTOS").rglob("*.jpg")):  # names of bursts would be a finding of their own
         burst, number = path.stem.split("_")
         path.rename(path.with_name(f"{path.parent.name}_{5 * int(burst[len(path.parent.name):]) + int(number):02}.jpg"))
-    shutil.copy(next(iter(sorted((tmp_path / "PHOTOS" / "ash").iterdir()))), tmp_path / "photo.jpg")
+    shutil.copytree(class_folders / "val", tmp_path / "NEW")
+    shutil.copy(next(iter(sorted((tmp_path / "NEW" / "ash").iterdir()))), tmp_path / "photo.jpg")
     printed, shown = "", 0
     for block in blocks(PAGE):
         if block.language == "sh":
             for line in block.lines:
-                words = shlex.split(line.replace("PHOTOS/springer", "PHOTOS/ash"))[1:]
+                words = shlex.split(line.replace("NEW/springer", "NEW/ash"))[1:]
                 if words[0] == "train":  # of two epochs the better one is chosen
                     set_option(words, "--epochs", "2")
                 assert alexnet(*words) == 0
