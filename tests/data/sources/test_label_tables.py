@@ -203,6 +203,7 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
     ("file_name,label\na1.jpg,ash\nb1.jpg,ash\n", r"holds one class, 'ash'"),
     ("file_name,label\na1.jpg,Ash\nb1.jpg,ash\nb2.jpg,oak\n", r"'Ash' and 'ash' differ in upper and lower case only"),
     ("file_name,label\na1.jpg,ash,\nb1.jpg,birch\n", r"labels\.csv, row 2, has 3 cells and the header has 2"),
+    ("# of last week\nfile_name,label\na1.jpg,ash\n", r"row 2, has 2 cells .* 1; delete the comment above the header"),
     ("file_name,label\n", r"labels\.csv holds no rows"), ("", r"labels\.csv holds no rows"),
     ("file_name,label\na1.jpg,a\0b\n", r"labels\.csv is not a table of text"),
     ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n",

@@ -60,6 +60,7 @@ def parse_table(data: bytes, name: str) -> Table:
     require(bool(header and rows), f"{name} holds no rows", "it needs a header and a row for each image")
     for number, row in enumerate(rows, 2):
         require(len(row) <= len(header), f"{name}, row {number}, has {len(row)} cells and the header has {len(header)}",
+                "delete the comment above the header" if header[0].startswith("#") else
                 "put cells that contain the separator into quotes")
     return Table(name, tuple(header), [[*row, *[""] * (len(header) - len(row))] for row in rows], encoding)
 
