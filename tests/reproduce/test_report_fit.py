@@ -54,9 +54,11 @@ def change(folder: Path, **entries: object) -> Path:
 
 @pytest.mark.parametrize(("training", "validation", "kind"), [
     ((10, 100), (30, 100), "overfitting"),  # Wilson's intervals, by hand: 5.5% to 17.4%, and 21.9% to 39.6%
-    ((20, 100), (30, 100), "neither"),  # 10 points as well, but 13.3% to 28.9% overlaps
-    ((100, 1000), (190, 1000), "neither"),  # apart, but 9 points
-    ((25, 100), (30, 100), "neither"),
+    ((20, 100), (30, 100), "undecided"),  # 10 points as well, but 13.3% to 28.9% overlaps
+    ((100, 1000), (190, 1000), "undecided"),  # apart, but 9 points; up to 21.6%, which is 11.6 points
+    ((25, 100), (30, 100), "undecided"),  # up to 39.6%
+    ((0, 108), (1, 12), "undecided"),  # up to 35.4%
+    ((150, 1000), (190, 1000), "neither"),  # up to 21.6%
     ((26, 100), (30, 100), "underfitting"),
     ((300, 1000), (600, 1000), "both"),
     ((0, 100), (0, 100), "neither")])

@@ -26,9 +26,10 @@ UNDERFITTING = 0.25
 """Top-1 error on the training images above which a network underfits: it has not learned what it was shown."""
 
 OVERFITTING = 0.1
-"""Validation error less training error, from which a network overfits if their 95% intervals are apart too."""
+"""Validation error minus training error, from which a network overfits if their 95% intervals are apart too."""
 
-Kind = Literal["underfitting", "overfitting", "both", "neither"]
+Kind = Literal["underfitting", "overfitting", "both", "undecided", "neither"]
+"""undecided: it may overfit, for the interval of the validation error reaches OVERFITTING above the training error."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Fit:
         under = self.training.top1_error > UNDERFITTING
         over = (self.validation.top1_error - self.training.top1_error >= OVERFITTING
                 and self.training_interval[1] < self.validation_interval[0])
-        return "both" if under and over else "underfitting" if under else "overfitting" if over else "neither"
+        if under or over:
+            return "both" if under and over else "underfitting" if under else "overfitting"
+        may_overfit = self.validation_interval[1] - self.training.top1_error >= OVERFITTING
+        return "undecided" if may_overfit else "neither"
 
 
 def training_errors(saved: Checkpoint, model: Model, features_ND: Features, labels_N: torch.Tensor,

@@ -27,7 +27,7 @@ Verdict = Literal["better", "not_better", "unknown"]
 """Whether the error's whole interval is below the errors of guessing and of always answering the largest class."""
 
 Outlook = Literal["unfinished", "head", "stopped_early", "perfect", "risen_loss", "unmeasured", "underfitting",
-                  "overfitting", "both", "neither"]
+                  "overfitting", "both", "undecided", "neither"]
 """Whether more epochs would help, and why."""
 
 
