@@ -34,6 +34,8 @@ class Layer:
     """The formula of the output's side."""
     worked: str = ""
     """The formula with its numbers and result: "(224 - 11)/4 + 1 = 54.25, ceil 55"."""
+    constants: str = ""
+    """What a layer without a formula is set to: "p 0.5" of dropout, and the constants of response normalization."""
     kernel: int = 1
     stride: int = 1
     padding: int = 0
@@ -339,13 +341,14 @@ def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
         note = (f"each activation a becomes a / (1 + {own.alpha:g} / {own.side**2} x the sum of a^2) ^ {own.beta:g}, "
                 f"summed over the {window} window around it in its own map; the paper does not mention this layer")
         return Layer(f"mapnorm{number}", f"normalization within a map, {window}", shape, shape, kernel=own.side,
-                     notes=(note,))
+                     constants=f"side {own.side}, alpha {own.alpha:g}, beta {own.beta:g}", notes=(note,))
     if arch.norm == "batch":
         return _batch_norm(number, shape)
     lrn = arch.lrn
     share = f" / {lrn.n}" if lrn.divide_by_n else ""
     tower = " of the same tower" if lrn.within_tower and arch.towers > 1 else ""
-    return Layer(f"norm{number}", "local response normalization", shape, shape, notes=(
+    constants = f"k {lrn.k:g}, n {lrn.n}, alpha {lrn.alpha:g}, beta {lrn.beta:g}"
+    return Layer(f"norm{number}", "local response normalization", shape, shape, constants=constants, notes=(
         f"each activation a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed "
         f"over {lrn.n} neighboring maps{tower} (§3.3)",))
 
@@ -371,7 +374,7 @@ def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
     for dense in arch.dense:
         number += 1
         flat = (math.prod(shape),)
-        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,)))
+        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, constants=f"p {arch.dropout:g}", notes=(note,)))
         if arch.dropout and arch.dropout_on_inputs:
             yield dropout
         layer = seeing(_fully_connected(f"fc{number}", shape, dense.width))

@@ -63,7 +63,7 @@ def _layer_table(explanation: Explanation) -> RenderableType:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_row("input", f"3x{size}x{size}", "", "", "", "1")
     for layer in explanation.layers:
-        table.add_row(layer.name, _shape(arch, layer.output_shape), layer.worked,
+        table.add_row(layer.name, _shape(arch, layer.output_shape), layer.worked or layer.constants,
                       f"{layer.parameters:,}" if layer.parameters else "",
                       f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
                       style="" if layer.parameters or layer.worked else "dim")
