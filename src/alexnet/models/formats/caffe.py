@@ -1,4 +1,4 @@
-"""Caffe: import bvlc_alexnet, CaffeNet and similar .caffemodel files as a `Checkpoint`.
+"""Caffe: its differences from torch, and import of bvlc_alexnet, CaffeNet and similar .caffemodel files.
 
 Where Caffe differs from torch, and what it becomes here:
 
