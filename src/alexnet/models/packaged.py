@@ -25,7 +25,8 @@ FOLDER = Path(__file__).with_name("weights")
 PRETRAINED = "pretrained"
 """What commands call the packaged network, besides its own name."""
 
-FORMAT = 3
+PACKAGED_FORMAT = 3
+"""Of the packaged network's head, weights/*.json."""
 
 LICENSE = "trained on images of ImageNet: for research and education, not commercial"
 
@@ -155,7 +156,8 @@ def read_head(path: Path) -> Head:
             raise ValueError("the checksum differs")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error})", "install the package again") from error
-    require(version == FORMAT, f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
+    require(version == PACKAGED_FORMAT,
+            f"{path} has format {version}, and this version of alexnet reads format {PACKAGED_FORMAT}",
             "install the package again")
     head: Head = tree
     return head
