@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.differences import differences
+from alexnet.architecture.explain_diff import differences
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ABOUT_ARCHS, ARCHS, RECIPES, arch, default_recipe, recipe
 from alexnet.architecture.settings import presets_named

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.differences import BASES, SOURCES
+from alexnet.architecture.explain_diff import BASES, SOURCES
 from alexnet.architecture.overrides import Json
 from alexnet.architecture.presets import ABOUT_ARCHS, ABOUT_RECIPES, ARCHS, RECIPES, default_recipe
 from alexnet.errors import UserError, did_you_mean

@@ -107,7 +107,7 @@ def explain(
 
     from rich.console import Console
 
-    from alexnet.architecture import differences, explorer
+    from alexnet.architecture import explain_diff, explorer
     from alexnet.architecture.arithmetic import explain as calculate
     from alexnet.cli.render import differences_table, explanation_table
 
@@ -118,7 +118,7 @@ def explain(
                 "--diff compares whole networks at their own input sizes", "leave out --size, --layer and --html")
         other, other_recipe = _network(diff)
         if json_:
-            print(json.dumps(differences.to_json(network, other, recipe, other_recipe), indent=2))
+            print(json.dumps(explain_diff.to_json(network, other, recipe, other_recipe), indent=2))
         else:
             console.print(differences_table(network, other, recipe, other_recipe))
     elif html is not None:

@@ -17,7 +17,7 @@ from alexnet.architecture.arithmetic import (
     has_top5,
     smallest_input,
 )
-from alexnet.architecture.differences import differences
+from alexnet.architecture.explain_diff import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch

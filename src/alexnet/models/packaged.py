@@ -93,7 +93,7 @@ class Head(TypedDict):
     format: int
     name: str
     network: dict[str, Any]
-    """`formats.metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
+    """`formats.checkpoint_metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
     state: dict[str, Any]
     """`Checkpoint.training`: the state at the end of training."""
     wnids: list[str]

@@ -300,7 +300,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
         if note := license_note(trainer.provenance):
             yield f"license note of {request.init}, which holds for the trained network as well: {note}"
-    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
+    parameters = trainer.strategy.split_network.parameter_count
+    yield (f"network {spec.arch.name}, {parameters:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")

@@ -9,7 +9,7 @@ import base64
 import json
 from importlib.metadata import version
 
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.models.checkpoint import Checkpoint
 
 STEPS = "crop, mean, std, channel order"

@@ -20,7 +20,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import check_mean
+from alexnet.models.formats.checkpoint_metadata import check_mean
 from alexnet.models.formats.state_dict import assumed_names, check_state_dict, name_outputs, replacement_notes, shape_of
 from alexnet.models.formats.training_checkpoint import FoundWeights, find_class_names
 from alexnet.models.provenance import file_provenance

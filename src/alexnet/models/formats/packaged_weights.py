@@ -20,7 +20,7 @@ from alexnet.data.imagenet_classes import NAMES
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import ErrorsJson, StateJson
-from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.packaged import (
     MEAN,

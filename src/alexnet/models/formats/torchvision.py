@@ -18,7 +18,7 @@ from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import license_metadata, restore, to_text
+from alexnet.models.formats.checkpoint_metadata import license_metadata, restore, to_text
 from alexnet.models.formats.state_dict import (
     assumed_names,
     check_state_dict,

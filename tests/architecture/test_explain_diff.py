@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from rich.console import Console
 
-from alexnet.architecture.differences import (
+from alexnet.architecture.explain_diff import (
     BASES,
     SOURCES,
     Difference,

@@ -1,4 +1,4 @@
-"""Metadata of exported weights: network, input, class names, training images, in one JSON text, for a lossless import.
+"""Metadata of exported weights: network, input, classes, training images, in one JSON text, for a lossless import.
 
 .pth, ONNX and torch.export files carry `to_text`; the config.json of a Hugging Face folder has the same facts.
 """
