@@ -34,7 +34,7 @@ from PIL import Image
 
 from alexnet._runtime.native import level
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.data.images import decode, square
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset

@@ -22,8 +22,8 @@ from playwright.sync_api import sync_playwright
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import decode, square
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from alexnet import AlexNet
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data import images
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 

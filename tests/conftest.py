@@ -17,8 +17,9 @@ import torch
 
 import requirements
 from alexnet._runtime.cache import cache_folder
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.packing import pack

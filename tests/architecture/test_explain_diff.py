@@ -20,9 +20,10 @@ from alexnet.architecture.explain_diff import (
     recipe_facts,
     to_json,
 )
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
 from alexnet.architecture.settings import _settings as settings_of
 from alexnet.cli.main import main
 from alexnet.cli.render import differences_table

@@ -10,7 +10,7 @@ import pytest
 import requirements
 from alexnet._runtime.extras import EXTRAS
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.cli.main import app
 from alexnet.data import url_images
 from alexnet.serving import server as server_module

@@ -19,7 +19,7 @@ import torch
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data import images
 from alexnet.data.class_names import unknown_names
 from alexnet.data.numpy_preprocessing import center_views

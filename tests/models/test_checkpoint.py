@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, load, locate, save

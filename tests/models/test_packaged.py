@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import alexnet
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.models import checkpoint, packaged
 from alexnet.models.alexnet import AlexNet

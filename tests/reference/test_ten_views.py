@@ -14,7 +14,7 @@ from numpy_networks import network, small_network
 from PIL import Image
 
 import peers
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.spec import InputSpec
 from alexnet.data import images
 from alexnet.data.preprocessing import Preprocess

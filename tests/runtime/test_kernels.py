@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet._runtime import kernels, native
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import LRN, InputSpec
 from alexnet.data import images
 from alexnet.data.augmentation import lighting_basis

@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.parallel.layers import BatchSlice

@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.software import versions_text
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import configure
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import all_networks, all_recipes, presets_named
 from alexnet.architecture.spec import Arch

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alexnet.architecture.network_presets import ARCHS, TORCHVISION
+from alexnet.architecture.network_presets import arch as preset
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, TORCHVISION
-from alexnet.architecture.presets import arch as preset
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet

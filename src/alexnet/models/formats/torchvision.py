@@ -12,7 +12,7 @@ import torch
 
 from alexnet._runtime.atomic_files import replace_durably, replace_file
 from alexnet._runtime.cache import cache_folder
-from alexnet.architecture.presets import TORCHVISION
+from alexnet.architecture.network_presets import TORCHVISION
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
