@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from alexnet.inference.comparison import SIGNIFICANCE, holm
+from alexnet.inference.statistics import SIGNIFICANCE, holm
 from alexnet.reproduce.claim import UNITS, Claim, Comparison, Unit
 from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size
