@@ -35,7 +35,8 @@ def peer_packing(folder: Path) -> Work:
 
 def ours_packing(folder: Path) -> Work:
     keep_pages()
-    from alexnet.data.images import decode, square
+    from alexnet.data.images import decode
+    from alexnet.data.square import square
 
     images = encoded(folder)
     return lambda: [square(decode(data, "jpeg"), 256) for data in images], len(images)
