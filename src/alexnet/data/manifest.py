@@ -1,4 +1,4 @@
-"""manifest.json of a packed folder: its records as frozen dataclasses, decoded from JSON and validated once.
+"""manifest.json of a packed folder: its format number, and its records as frozen dataclasses, validated once.
 
 `pack` writes the manifest last, with a checksum of itself, so a folder that has one is complete. Nothing in a manifest
 is trusted: every value is checked for its type and its rules before anything else reads it.

@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: find them, and read the head and the tensors' bytes with their checksums. No torch.
+"""The files of a checkpoint folder and their format number: find them, read the head and the tensors' bytes. No torch.
 
 `checkpoint.py` says what the files are, writes them, and makes tensors of the bytes.
 """

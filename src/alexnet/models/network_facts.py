@@ -1,4 +1,4 @@
-"""A stored network without its tensors: architecture, classes, calibration, provenance, mean, from JSON. No torch."""
+"""A stored network without its tensors: architecture, classes, mean, ... from JSON; the format of exports. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pretrained network in the package: where its files are, and how to read them. No torch.
+"""The pretrained network in the package: where its files are, their format number, and how to read them. No torch.
 
 The folder `weights/` holds a head, NAME.json, and the tensors, NAME.safetensors. The head is everything but the
 tensors: network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights`

@@ -1,4 +1,4 @@
-"""Verdict of a comparison: paired t test over seeds, Holm's correction, simultaneous intervals, and the reason."""
+"""Verdict of a comparison: paired t test over seeds, corrected p, simultaneous intervals, and the reason."""
 
 from __future__ import annotations
 
