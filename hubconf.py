@@ -14,7 +14,7 @@ dependencies = ["torch", "numpy", "PIL", "simplejpeg", "safetensors"]
 # torch.hub runs this file from a folder, so the package may not be installed.
 _sys.path.insert(0, str(_Path(__file__).parent / "src"))
 
-from alexnet.architecture.presets import ARCHS as _ARCHS  # noqa: E402
+from alexnet.architecture.network_presets import ARCHS as _ARCHS  # noqa: E402
 
 
 def model(path_or_name, device="cpu"):

@@ -33,9 +33,10 @@ import torch
 
 from alexnet._runtime.atomic_files import replace_durably
 from alexnet._runtime.devices import describe_machine
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, default_recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.folds import FoldedDataset, folded
 from alexnet.data.packed import PackedSplit

@@ -34,10 +34,11 @@ from PIL import Image
 
 from alexnet._runtime.native import level
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import arch
-from alexnet.data.images import decode, square
+from alexnet.architecture.network_presets import arch
+from alexnet.data.images import decode
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.square import square
 
 HERE = Path(__file__).parent
 

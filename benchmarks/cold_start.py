@@ -30,7 +30,7 @@ from PIL import Image
 from scaling import between
 
 from alexnet._runtime.devices import describe_machine
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet

@@ -20,7 +20,7 @@ from implementations import BATCH
 from implementations.training_step import limit, ours_step
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -34,7 +34,8 @@ def epoch_of_views(images: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from alexnet.architecture.presets import arch, recipe
+    from alexnet.architecture.network_presets import arch
+    from alexnet.architecture.recipe_presets import recipe
     from alexnet.data.loader import batches
     from alexnet.data.manifest import ShardRecord
     from alexnet.data.packed import PackedSplit
@@ -66,7 +67,8 @@ def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, flo
     import torch
 
     from alexnet._runtime.devices import choose_precision
-    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.architecture.network_presets import arch
+    from alexnet.architecture.recipe_presets import default_recipe
     from alexnet.models.alexnet import AlexNet
     from alexnet.training.optimizer import SGD
     from alexnet.training.precision import MixedPrecision

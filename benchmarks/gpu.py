@@ -34,7 +34,7 @@ from gpu_norm_pool import fused
 
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import default_recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches

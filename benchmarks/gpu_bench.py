@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, default_recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.dataset import Dataset
 from alexnet.data.packed import PackedDataset, is_packed, open_packed

@@ -17,7 +17,7 @@ from gpu_norm_pool import norm_pool_error, pooled_layers
 from alexnet._runtime import kernels
 from alexnet._runtime.philox import Draw, keep_mask
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import default_recipe, recipe
+from alexnet.architecture.recipe_presets import default_recipe, recipe
 from alexnet.architecture.spec import LRN
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess

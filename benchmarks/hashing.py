@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from alexnet._runtime.devices import describe_machine
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.data import packing
 from alexnet.data.dataset import Dataset, FileImage
 from alexnet.data.packed import PackedDataset, open_packed

@@ -24,7 +24,7 @@ from PIL import Image
 
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.devices import describe_machine
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 
 CLASSES = 10
 

@@ -30,7 +30,8 @@ from bench import noise, spread
 from scaling import between
 
 from alexnet._runtime.devices import describe_machine
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset

@@ -29,7 +29,8 @@ from scaling_model import Machine, sent, step
 
 from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.plan import Parallel

@@ -39,8 +39,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.devices import describe_machine
-from alexnet.architecture.presets import default_recipe, finetune_recipe, head_recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe, finetune_recipe, head_recipe
 from alexnet.data.dataset import SourceImage
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.packed import PackedDataset, PackedSplit

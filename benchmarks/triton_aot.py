@@ -30,7 +30,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from alexnet._runtime import triton_crops, triton_update
-from alexnet._runtime import triton_kernels as kernels
+from alexnet._runtime import triton_norm_dropout as kernels
 from alexnet._runtime import triton_norm_pool as norm_pool
 
 TARGET = GPUTarget("cuda", 90, 32)

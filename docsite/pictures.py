@@ -22,10 +22,11 @@ from playwright.sync_api import sync_playwright
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS
-from alexnet.data.images import decode, square
+from alexnet.data.images import decode
 from alexnet.data.preprocessing import Preprocess
+from alexnet.data.square import square
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
 from alexnet.reproduce.figures.drawing import Color, Drawing

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from alexnet.architecture.differences import network_facts, recipe_facts
-from alexnet.architecture.presets import ARCHS, RECIPES, default_recipe
+from alexnet.architecture.explain_diff import network_facts, recipe_facts
+from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.reproduce.tables import REPORTED
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import alexnet
 from alexnet.architecture import explorer
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES
 from alexnet.architecture.settings import all_networks, all_recipes, field_meanings, presets_named
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec, MapLRN
 from alexnet.cli.main import app

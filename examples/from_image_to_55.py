@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from alexnet import AlexNet
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data import images
 from alexnet.data.sources.embedded import PHOTOGRAPHS
+from alexnet.data.square import square
 
 
 def main(image: str | None = None) -> float:
@@ -50,7 +51,7 @@ def center_crop(image: Path) -> np.ndarray:
     """Steps 1 and 2: float32 [224, 224, 3], minus its mean color."""
     print("1. The image (§2). The shorter side is resized to 256 pixels, and the central 256x256 is cropped.")
     original_HWC = images.read(image)
-    stored_HWC = images.square(original_HWC, 256)
+    stored_HWC = square(original_HWC, 256)
     print(f"   {original_HWC.shape} -> {stored_HWC.shape}, values {stored_HWC.min()} to {stored_HWC.max()}\n")
 
     print("2. A 224x224 center crop (§4.1) minus a mean. The paper subtracts the training set's mean of every pixel;")

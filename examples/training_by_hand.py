@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack

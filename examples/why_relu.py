@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack

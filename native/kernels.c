@@ -2,7 +2,7 @@
    image rescaling, reading a batch from memory maps.
 
    Plain C without torch's headers. alexnet/_runtime/native.py calls it through ctypes with memory addresses. Every
-   operation has an equivalent in torch or Pillow (ResponseNorm, Preprocess, SGD, images.square), which the package uses
+   operation has an equivalent in torch or Pillow (ResponseNorm, Preprocess, SGD, square.py), which the package uses
    where there is no compiler. The tests compare the two.
 
    This file includes itself: the arithmetic (the part after #else) is compiled three times, for AVX-512, for AVX2 and

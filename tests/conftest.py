@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ import torch
 
 import requirements
 from alexnet._runtime.cache import cache_folder
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.packing import pack
@@ -91,6 +93,13 @@ def images() -> Path:
     if not IMAGES.is_dir():
         pytest.skip(f"no images in {IMAGES}")
     return IMAGES
+
+
+@pytest.fixture(scope="session")
+def imagenet_samples(images: Path) -> list[bytes]:
+    """Full-size images of ImageNet, as files."""
+    with tarfile.open(images / "imagenet-samples.tar") as tar:
+        return [tar.extractfile(member).read() for member in tar if member.isfile()]
 
 
 @pytest.fixture(scope="session")

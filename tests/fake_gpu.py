@@ -37,8 +37,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet._runtime import kernels
 from alexnet._runtime.pixels import TensorPixels
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack

@@ -24,7 +24,7 @@ from PIL import Image
 
 import caffefiles
 from alexnet._runtime.devices import cpu_has_bf16
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.cli.main import main
 from alexnet.models.alexnet import AlexNet
 

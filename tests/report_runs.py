@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override, to_json
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.content import content_hash
 from alexnet.data.packed import PackedSplit

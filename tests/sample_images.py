@@ -17,6 +17,18 @@ def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
     return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
+def smooth(height: int = 48, width: int = 64) -> np.ndarray:
+    """An image of smooth colors that differs in all eight orientations: uint8 [height, width, 3]."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9 + y / 23)], -1).astype(np.uint8)
+
+
+def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
+    """Between two values of images of one shape."""
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b).max())
+
+
 def write_smooth_image(path: Path, seed: int, side: int = 40) -> None:
     """Write an image of 5 x 5 random colors, smoothed: each seed's looks different, also to a perceptual hash."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision

@@ -115,8 +115,8 @@ def hold(folder: Path) -> None:
         run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
             from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"], resume=True,
             parallel=job["parallel"]), processes=processes)
-        weights = run.strategy.shards.gather(run.network.state_dict())
-        velocity = run.strategy.shards.gather(run.optimizer.velocity)
+        weights = run.strategy.split_network.gather(run.network.state_dict())
+        velocity = run.strategy.split_network.gather(run.optimizer.velocity)
         if processes.first:
             checkpoint.save(checkpoint.Checkpoint(
                 run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.spec.recipe,

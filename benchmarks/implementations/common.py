@@ -42,7 +42,7 @@ def torchvision() -> Any:
 
 
 def crop_of(name: str) -> int:
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
 
     return arch(name).input.crop
 
@@ -50,6 +50,6 @@ def crop_of(name: str) -> int:
 
 
 def classes_of(name: str) -> int:
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
 
     return arch(name).classes

@@ -38,7 +38,7 @@ def ours_inference(count: int, times: int) -> Work:
     keep_pages()
     import torch
 
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
     from alexnet.models.alexnet import AlexNet
     from alexnet.models.quantized import FastNetwork
 
@@ -58,7 +58,7 @@ def ours_ten_views(count: int) -> Work:
     keep_pages()
     import torch
 
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
     from alexnet.data.preprocessing import Preprocess
     from alexnet.inference.evaluate import probabilities
     from alexnet.models.alexnet import AlexNet
@@ -113,7 +113,7 @@ def exported() -> str:
 
     file = Path(tempfile.mkdtemp()) / "alexnet.onnx"
     dynamic = {"pixels": {0: torch.export.Dim("batch")}}
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
     from alexnet.models.alexnet import AlexNet
 
     class Named(torch.nn.Module):

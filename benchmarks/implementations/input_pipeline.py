@@ -35,7 +35,8 @@ def peer_packing(folder: Path) -> Work:
 
 def ours_packing(folder: Path) -> Work:
     keep_pages()
-    from alexnet.data.images import decode, square
+    from alexnet.data.images import decode
+    from alexnet.data.square import square
 
     images = encoded(folder)
     return lambda: [square(decode(data, "jpeg"), 256) for data in images], len(images)
@@ -89,7 +90,8 @@ def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 
     prepare_process()
     import torch
 
-    from alexnet.architecture.presets import arch, recipe
+    from alexnet.architecture.network_presets import arch
+    from alexnet.architecture.recipe_presets import recipe
     from alexnet.data.augmentation import lighting_basis
     from alexnet.data.loader import batches
     from alexnet.data.packed import open_packed
@@ -144,7 +146,8 @@ def ours_end_to_end(folder: Path) -> Work:
     import tempfile
     from dataclasses import replace
 
-    from alexnet.architecture.presets import arch, recipe
+    from alexnet.architecture.network_presets import arch
+    from alexnet.architecture.recipe_presets import recipe
     from alexnet.data.packed import open_packed
     from alexnet.training.build import build
     from alexnet.training.spec import RunSpec

@@ -34,7 +34,7 @@ def plain_layers(name: str) -> Any:
     """A preset, in torch's own layers, in the order that the preset says."""
     from torch import nn
 
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
 
     layout = arch(name)
     lrn = layout.lrn
@@ -88,7 +88,8 @@ def ours_step(name: str, precision: str, times: int = 1) -> Work:
     import torch
 
     from alexnet._runtime.devices import choose_precision
-    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.architecture.network_presets import arch
+    from alexnet.architecture.recipe_presets import default_recipe
     from alexnet.models.alexnet import AlexNet
     from alexnet.training.optimizer import SGD
     from alexnet.training.precision import MixedPrecision

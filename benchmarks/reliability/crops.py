@@ -10,10 +10,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data import images
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.order import evenly_spaced
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.square import square
 
 TRAINING, VALIDATION, CLASSES = 1_281_167, 50_000, 1_000
 """ImageNet's (ILSVRC-2012)."""
@@ -76,7 +76,7 @@ class NumberedCrop(ArrayImage):
 def large_images(data: str) -> NDArray[np.uint8]:
     """At most MOST_LARGE images of a data set, evenly spaced, as squares: uint8 [n, LARGE, LARGE, 3]."""
     source = open_dataset(data).splits["train"]
-    return np.stack([images.square(source[index].pixels(), LARGE)
+    return np.stack([square(source[index].pixels(), LARGE)
                      for index in evenly_spaced(len(source), MOST_LARGE).tolist()])
 
 

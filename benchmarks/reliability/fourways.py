@@ -24,10 +24,11 @@ from ledger import Finding
 from numpy.typing import NDArray
 from served import ServerProcess, post, send, untrained_run
 
-from alexnet.data.images import read, square
+from alexnet.data.images import read
 from alexnet.data.packed import PackedSplit
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.square import square
 from alexnet.inference.evaluate import predictions
 from alexnet.inference.predictor import Model, load
 from alexnet.models.formats.export import export

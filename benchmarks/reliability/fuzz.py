@@ -32,6 +32,7 @@ from alexnet.data import manifest as manifest_module
 from alexnet.data import packed as packed_module
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.packing import pack
+from alexnet.data.square import square
 from alexnet.models.formats import caffe, caffe_proto
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -57,7 +58,7 @@ def decoder(data: bytes) -> None:
         return names_it("fuzz cannot be decoded: ", error)
     assert pixels_HWC.dtype == np.uint8
     assert pixels_HWC.ndim == pixels_HWC.shape[2] == 3
-    assert images.square(pixels_HWC, 8).shape == (8, 8, 3)
+    assert square(pixels_HWC, 8).shape == (8, 8, 3)
     return None
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from alexnet.api.evaluation import evaluate
     from alexnet.api.features import features
     from alexnet.api.training import TrainedRun, train
-    from alexnet.architecture.presets import arch, recipe
+    from alexnet.architecture.network_presets import arch
     from alexnet.architecture.recipe import Recipe
+    from alexnet.architecture.recipe_presets import recipe
     from alexnet.architecture.spec import Arch, InputSpec
     from alexnet.data.image_dataset import ImageDataset
     from alexnet.errors import UserError
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AlexNet": "models.alexnet", "Arch": "architecture.spec", "ImageDataset": "data.image_dataset",
     "InputSpec": "architecture.spec", "Model": "inference.predictor", "Recipe": "architecture.recipe",
-    "TrainedRun": "api.training", "UserError": "errors", "arch": "architecture.presets",
+    "TrainedRun": "api.training", "UserError": "errors", "arch": "architecture.network_presets",
     "check": "inference.data_check", "evaluate": "api.evaluation", "features": "api.features",
-    "load": "inference.predictor", "recipe": "architecture.presets", "train": "api.training",
+    "load": "inference.predictor", "recipe": "architecture.recipe_presets", "train": "api.training",
 }
 
 __all__ = ["AlexNet", "Arch", "ImageDataset", "InputSpec", "Model", "Recipe", "TrainedRun", "UserError", "__version__",

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from rich.console import Console, RenderableType
 
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.spec import Arch, Conv
 from alexnet.cli.render import explanation_table
 from alexnet.models.alexnet import AlexNet

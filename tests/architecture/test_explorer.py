@@ -8,8 +8,8 @@ import pytest
 
 from alexnet.architecture import explorer
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import override, to_json
-from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from command_line import alexnet as command
 from random_networks import random_arch

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.render import explanation_table
 from alexnet.models.alexnet import AlexNet
 

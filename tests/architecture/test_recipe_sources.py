@@ -1,12 +1,13 @@
 """The recipes have the numbers of their sources: learning rates over time, and the settings of the update.
 
-The tables are typed from the sources and not from presets.py. Rates are given at moments in epochs; for a step, the
-moment is its middle (tests/training/test_step_values.py).
+The tables are typed from the sources and not from recipe_presets.py. Rates are given at moments in epochs; for a step,
+the moment is its middle (tests/training/test_step_values.py).
 """
 
 import pytest
 
-from alexnet.architecture.presets import RECIPES, arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import RECIPES, recipe
 from alexnet.architecture.spec import LRN
 from alexnet.training.schedule import learning_rate
 

@@ -6,9 +6,10 @@ from dataclasses import asdict
 import pytest
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.differences import differences
+from alexnet.architecture.explain_diff import differences
+from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ABOUT_ARCHS, ARCHS, RECIPES, arch, default_recipe, recipe
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
 from alexnet.architecture.settings import presets_named
 from alexnet.cli.settings_table import settings_text
 from alexnet.errors import UserError

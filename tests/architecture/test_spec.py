@@ -6,10 +6,10 @@ import re
 import pytest
 
 from alexnet import errors
-from alexnet.architecture import presets
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import SYNONYMS, configure, from_json, override, to_json
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe, finetune_recipe, recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 
 
@@ -129,7 +129,7 @@ def test_from_json_refuses_unknown_fields():
 
 def test_fine_tuning_has_a_tenth_of_the_networks_learning_rate_and_new_layers_all_of_it():
     for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("cifar", 0.0001)):
-        chosen = presets.finetune_recipe(arch(name))
+        chosen = finetune_recipe(arch(name))
         assert chosen.learning_rate == pytest.approx(rate)
         assert chosen.learning_rate * chosen.new_layer_lr_factor == pytest.approx(default_rate(name))
 
@@ -137,18 +137,18 @@ def test_fine_tuning_has_a_tenth_of_the_networks_learning_rate_and_new_layers_al
 def test_fine_tuning_with_batch_normalization_has_rates_at_which_few_images_are_not_overfitted():
     """docs/results.md: at 0.01 and 0.1, the validation loss rises above that of equal probabilities."""
     for name in ("small", "paper-bn", "torchvision-bn"):
-        chosen = presets.finetune_recipe(arch(name))
+        chosen = finetune_recipe(arch(name))
         assert chosen.learning_rate == pytest.approx(0.003)
         assert chosen.learning_rate * chosen.new_layer_lr_factor == pytest.approx(0.009)
         assert chosen.label_smoothing == pytest.approx(0.1)
 
 
 def default_rate(name):
-    return presets.default_recipe(arch(name)).learning_rate
+    return default_recipe(arch(name)).learning_rate
 
 
 def test_default_recipe_of_each_network():
-    names = {name: presets.default_recipe(network).name for name, network in ARCHS.items()}
+    names = {name: default_recipe(network).name for name, network in ARCHS.items()}
     assert names["paper"] == names["one-gpu"] == "paper"
     assert names["small"] == names["paper-bn"] == "modern"
     assert names["code2012"] == "code2012"

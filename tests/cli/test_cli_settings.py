@@ -9,8 +9,9 @@ from dataclasses import fields
 
 import pytest
 
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES
 from alexnet.architecture.settings import field_meanings
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 from command_line import SMALL, alexnet

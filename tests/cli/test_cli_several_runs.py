@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import to_json
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.recipe_presets import RECIPES
 from alexnet.models import checkpoint
 from alexnet.reproduce.report.commands import follow_up_commands, training_command
 from command_line import SMALL

@@ -17,7 +17,8 @@ from alexnet.data.images import BadImage, decode
 SIDE = 1500
 MEASURE = """
 import pathlib, re, sys
-from alexnet.data.images import decode, square
+from alexnet.data.images import decode
+from alexnet.data.square import square
 def peak():  # of this process alone; ru_maxrss begins with the parent's
     return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 def grown(path):

@@ -77,7 +77,7 @@ import resource, sys
 import numpy as np, torch
 from pathlib import Path
 from alexnet.data.preprocessing import Preprocess
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.loader import batches
 from alexnet.data.manifest import ShardRecord

@@ -17,6 +17,7 @@ from alexnet.data.perceptual_hash import (
     perceptual_hash,
 )
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.square import square
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:
@@ -55,7 +56,7 @@ def test_the_bits_are_signs_of_products_with_the_dct(side: int):
     """Computed again in floating point, with the whole image and SciPy's definition of the DCT."""
     import random
 
-    pixels_HWC = images.square(np.asarray(scene(3)), side)
+    pixels_HWC = square(np.asarray(scene(3)), side)
     gray_HW = pixels_HWC @ np.array([0.299, 0.587, 0.114])
     frequency, sample = np.mgrid[:13, :side]
     basis = np.cos(np.pi * frequency * (2 * sample + 1) / (2 * side))
@@ -85,11 +86,11 @@ def test_an_image_saved_again_has_nearly_the_same_hash(seed: int):
 
 def test_the_hash_of_a_mirrored_image_is_known_without_its_pixels():
     for seed, side in ((0, 64), (1, 128), (2, 256)):
-        square = images.square(np.asarray(scene(seed)), side)
-        np.testing.assert_array_equal(perceptual_hash(square[:, ::-1]), mirrored(perceptual_hash(square)))
+        stored = square(np.asarray(scene(seed)), side)
+        np.testing.assert_array_equal(perceptual_hash(stored[:, ::-1]), mirrored(perceptual_hash(stored)))
     image = scene(0)
-    copy = perceptual_hash(images.square(saved(ImageOps.mirror(image), quality=50), 64))
-    original = perceptual_hash(images.square(np.asarray(image), 64))
+    copy = perceptual_hash(square(saved(ImageOps.mirror(image), quality=50), 64))
+    original = perceptual_hash(square(np.asarray(image), 64))
     assert distance(copy, original) > 40
     assert distance(copy, mirrored(original)) <= DISTANCE
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 

@@ -20,7 +20,7 @@ import torch
 from alexnet._runtime import download
 from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.cli.main import main
 from alexnet.data import loader, manifest, remote
 from alexnet.data.loader import batches

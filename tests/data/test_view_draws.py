@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data import augmentation
 from alexnet.data.augmentation import draw_views, random_views
 from alexnet.training.build import build

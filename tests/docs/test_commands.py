@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.cli.main import app
 from alexnet.data.sources import embedded
 from alexnet.serving import server as server_module

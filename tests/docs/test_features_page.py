@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.models.alexnet import AlexNet
 from command_line import SMALL, alexnet
 from rehearsal import ROOT

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.cli.main import app
 from alexnet.models import known_weights
 from alexnet.models.formats import recognize

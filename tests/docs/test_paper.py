@@ -10,7 +10,7 @@ import pytest
 
 import alexnet as package
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.cli.main import app
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ import re
 import pytest
 from docsite.preset_tables import PAGE, page, published_errors
 
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.recipe_presets import RECIPES
 
 
 def rows(heading):

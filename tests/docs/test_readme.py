@@ -1,5 +1,6 @@
 """The README's commands run as they stand, and what it says of the tree and the networks is so."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import requirements
 from alexnet._runtime.extras import EXTRAS
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.cli.main import app
 from alexnet.data import url_images
 from alexnet.serving import server as server_module
@@ -84,18 +85,42 @@ def test_the_make_targets_it_names_exist():
     assert named | {"check", "bench", "clean"} <= targets
 
 
-def test_the_tree_in_docs_architecture_names_every_module_at_its_place():
-    package, named, folder = ROOT / "src" / "alexnet", set(), []
+def architecture_tree() -> list[tuple[str, str]]:
+    """Path and description of every entry below src/alexnet/ in the tree of docs/architecture.md, in order."""
+    entries, folder = [], []
     tree = (ROOT / "docs" / "architecture.md").read_text().split("src/alexnet/\n")[1].split("```")[0]
     for line in tree.splitlines():
-        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        depth, (name, about) = (len(line) - len(line.lstrip())) // 2, line.split(maxsplit=1)
         folder = folder[:depth - 1]
+        entries.append(("".join([*folder, name]), about))
         if name.endswith("/"):
             folder.append(name)
-        elif name.endswith(".py"):
-            named.add("".join([*folder, name]))
-    there = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
-    assert named == {path for path in there if not path.endswith("__init__.py")}
+    return entries
+
+
+def test_the_tree_in_docs_architecture_names_every_module_at_its_place():
+    package, named = ROOT / "src" / "alexnet", [path for path, _ in architecture_tree()]
+    there = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"}
+    assert {path for path in named if path.endswith(".py")} == there
+    assert len(named) == len(set(named))
+
+
+def test_a_module_stands_in_the_tree_with_the_first_line_of_its_docstring():
+    package = ROOT / "src" / "alexnet"
+    for path, about in architecture_tree():
+        if path.endswith(".py"):
+            docstring = ast.get_docstring(ast.parse((package / path).read_text()))
+            assert docstring.splitlines()[0] == about, path
+
+
+def test_the_tree_names_every_data_file_or_its_folder_as_a_whole():
+    named = [path for path, _ in architecture_tree()]
+    whole = {path for path in named if path.endswith("/") and sum(each.startswith(path) for each in named) == 1}
+    package, built = ROOT / "src" / "alexnet", {".py", ".pyc", ".so", ".pyd"}
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*")
+             if path.is_file() and path.suffix not in built}
+    assert {path for path in files if path not in named and f"{path.rpartition('/')[0]}/" not in whole} == set()
+    assert [path for path in named if not (package / path).exists()] == []
 
 
 def test_its_table_of_networks_is_right():

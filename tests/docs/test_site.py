@@ -10,7 +10,7 @@ from docsite.walk import write_walk
 
 import requirements
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import field_meanings
 from alexnet.cli.main import app

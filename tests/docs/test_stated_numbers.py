@@ -6,7 +6,7 @@ from pathlib import Path
 from docsite.preset_tables import published_errors
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.tables import REPORTED
 

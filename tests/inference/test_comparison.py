@@ -7,7 +7,6 @@ from scipy.stats import binomtest
 from alexnet.inference.comparison import (
     detectable_difference,
     difference_interval,
-    holm,
     images_needed,
     mcnemar,
     paired_tests,
@@ -25,13 +24,6 @@ def test_mcnemar_of_few_disagreements_by_hand():
     assert mcnemar(0, 6) == pytest.approx(2 / 2**6)  # the fewest that reach 5%
     assert mcnemar(0, 5) == pytest.approx(2 / 2**5)
     assert mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
-
-
-def test_holm_by_hand():
-    # Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, each no smaller than the one before it.
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_interval_of_the_difference_equals_bonett_and_price_and_covers_the_truth():

@@ -21,13 +21,6 @@ from alexnet.inference.grouped import (
     pooled_effect,
 )
 from alexnet.inference.metrics import Errors, count_errors, fraction_interval, sample_interval, wilson
-from alexnet.inference.student import critical_value
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 9, 99, 100, 400, 5000, 10**6])
-def test_critical_values_are_scipys(degrees):
-    assert critical_value(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-6)
-
 
 # --- Intervals --------------------------------------------------------------------------------------------------------
 

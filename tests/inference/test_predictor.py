@@ -11,7 +11,7 @@ from PIL import Image
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data.images import BadImage
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint

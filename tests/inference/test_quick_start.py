@@ -19,10 +19,10 @@ import torch
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data import images
-from alexnet.data.center_crop import center_views
 from alexnet.data.class_names import unknown_names
+from alexnet.data.numpy_preprocessing import center_views
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError
 from alexnet.inference import quick_start

@@ -15,7 +15,7 @@ from PIL import Image
 import alexnet
 from alexnet.api.evaluation import Evaluation, evaluate_models
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
 from alexnet.data.packing import pack

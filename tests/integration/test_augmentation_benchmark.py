@@ -41,8 +41,9 @@ def test_the_table_has_mean_differences_and_paired_intervals(augmentations):
 
 
 def test_the_default_variants_are_settings_of_the_default_recipe(augmentations):
+    from alexnet.architecture.network_presets import arch
     from alexnet.architecture.overrides import override
-    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.architecture.recipe_presets import default_recipe
 
     plain = default_recipe(arch("small"))
     fields = set()

@@ -107,7 +107,7 @@ def test_network_of_plain_torch_layers_computes_what_the_preset_does(bench, name
     import torch
     from implementations.training_step import plain_network
 
-    from alexnet.architecture.presets import arch
+    from alexnet.architecture.network_presets import arch
     from alexnet.models.alexnet import AlexNet
 
     ours, theirs = AlexNet(arch(name)).eval(), plain_network(name).eval()

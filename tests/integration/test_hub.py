@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint

@@ -7,7 +7,7 @@ import pytest
 import scaling
 from scaling_model import Machine, step
 
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
 

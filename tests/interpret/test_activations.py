@@ -10,8 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.cli import render
 from alexnet.cli.render import spark
 from alexnet.data.preprocessing import Preprocess

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alexnet._runtime.extras import install_line
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.spec import LRN, MapLRN
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.layers import CeilConv2d, MapNorm

@@ -2,8 +2,8 @@
 
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.batch_norm import reestimate_batch_norm
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.architecture.presets import CAFFE, CAFFENET
+from alexnet.architecture.network_presets import CAFFE, CAFFENET
 from alexnet.data.imagenet_classes import CLASSES
 from alexnet.models import checkpoint
 from alexnet.models.formats.caffe import read_caffe

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, load, locate, save
@@ -275,7 +275,7 @@ def test_a_missing_tensor_file_is_named(saved, tmp_path):
 
 
 def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_FORMAT", checkpoint.CHECKPOINT_FORMAT + 1)
     save(saved, tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="upgrade alexnet"):
@@ -283,7 +283,7 @@ def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
 
 
 def test_an_older_format_is_rejected(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_FORMAT", checkpoint.CHECKPOINT_FORMAT - 1)
     save(saved, tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 5, and this version of alexnet reads format 6"):

@@ -11,8 +11,8 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from alexnet._runtime import native
 from alexnet._runtime.norm_pool import norm_pool, supports_norm_pool
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.architecture.spec import Arch
 from alexnet.models import convolutions
 from alexnet.models.alexnet import AlexNet

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 import alexnet
-from alexnet.architecture.presets import ARCHS, recipe
+from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 
 

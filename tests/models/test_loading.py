@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data.content import distinct_hashes
 from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.models import alexnet as network_module

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.spec import LRN, Conv, MapLRN
 from alexnet.errors import UserError
 from alexnet.models import numpy_network

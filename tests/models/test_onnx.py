@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from alexnet._runtime.extras import install_line
-from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.data.images import decode
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint

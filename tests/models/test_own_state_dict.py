@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import alexnet
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models import checkpoint
 from alexnet.models.formats.open_weights import open_weights
 from command_line import alexnet as command

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import alexnet
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.models import checkpoint, packaged
 from alexnet.models.alexnet import AlexNet
@@ -166,7 +166,7 @@ def test_a_missing_tensor_file_is_named(saved, folder):
 def test_a_head_of_another_format_is_refused(saved, folder):
     path = write(saved, folder)
     head = packaged.read_head(path)
-    path.write_bytes(packaged.head_bytes({**head, "format": packaged.FORMAT + 1}))
+    path.write_bytes(packaged.head_bytes({**head, "format": packaged.PACKAGED_FORMAT + 1}))
     with pytest.raises(UserError, match="has format 4, and this version of alexnet reads format 3"):
         read_packaged(path)
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from alexnet._runtime.devices import cpu_has_bf16
-from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.predictor import Model
 from alexnet.models import quantized

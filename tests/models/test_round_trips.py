@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from alexnet._runtime.extras import install_line
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.classes import map_labels

@@ -16,8 +16,8 @@ from torch import nn
 
 import alexnet
 from alexnet._runtime.atomic_files import replace_file
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision

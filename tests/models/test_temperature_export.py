@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.formats import onnx, torch_export, torchvision
 from alexnet.models.formats.export import export
 from alexnet.models.formats.huggingface import read_huggingface

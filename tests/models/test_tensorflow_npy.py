@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.formats import tensorflow_npy
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.tensorflow_npy import read_npy

@@ -17,7 +17,7 @@ from torch import nn
 
 import alexnet
 import peers
-from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.data.imagenet_classes import CLASSES, NAMES, WNIDS
 from alexnet.models import checkpoint, known_weights
 from alexnet.models.checkpoint import Checkpoint

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Conv
 from alexnet.data.imagenet_classes import CLASSES, WNIDS

@@ -25,8 +25,8 @@ from numpy_layers import (
 )
 from torch import Tensor
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 
 

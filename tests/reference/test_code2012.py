@@ -13,8 +13,9 @@ from numpy_layers import Array
 from torch import nn
 
 from alexnet._runtime import native
-from alexnet.architecture.presets import arch, default_recipe, recipe
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe, recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, random_views
 from alexnet.data.preprocessing import Preprocess

@@ -9,8 +9,8 @@ from comparing import assert_agrees, ks_distance, normal
 from numpy_layers import Array
 
 import peers
-from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess

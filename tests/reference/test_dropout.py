@@ -9,8 +9,8 @@ from comparing import assert_agrees, numbers
 from numpy_networks import assert_network_agrees, network, small_network
 from torch import Tensor, nn
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 
 

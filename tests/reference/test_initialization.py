@@ -10,8 +10,8 @@ from comparing import ks_distance, normal
 from numpy_layers import Array
 from torch import nn
 
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.models.alexnet import AlexNet
 
 #: Standard deviation of the weights and the biases, conv1 to the last layer (§5; code2012, of which paper-conv6

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy_layers import LRN_CAFFE, LRN_CODE2012, LRN_PAPER, map_norm, response_norm
 
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.spec import LRN, MapLRN
 from alexnet.models.layers import MapNorm
 from alexnet.models.response_norm import ResponseNorm

@@ -14,10 +14,10 @@ from numpy_networks import network, small_network
 from PIL import Image
 
 import peers
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.spec import InputSpec
-from alexnet.data import images
 from alexnet.data.preprocessing import Preprocess
+from alexnet.data.square import square
 from alexnet.inference.evaluate import probabilities
 
 
@@ -100,8 +100,8 @@ def test_torchvisions_preprocessing_equals_ours(height, width):
     pixels = sample(np.random.default_rng([height, width]), height, width)
     transforms = peers.torchvision().models.AlexNet_Weights.IMAGENET1K_V1.transforms()
     spec = arch("torchvision").input
-    square = torch.from_numpy(images.square(pixels, spec.side).copy())[None]
-    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))(square)
+    stored = torch.from_numpy(square(pixels, spec.side).copy())[None]
+    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))(stored)
     # Both rescale with Pillow. Only rounding differs: torchvision divides by 255 first, the package works on 0..255.
     assert_agrees(ours[0], transforms(Image.fromarray(pixels)).double().numpy(), 1e-6)
     # For tensors torchvision uses torch's uint8 kernel, where one value in five differs by one gray level, rarely two.

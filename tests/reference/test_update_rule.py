@@ -10,7 +10,7 @@ from comparing import assert_agrees, numbers
 from numpy_layers import Array, softmax
 from numpy_networks import network, small_network
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.training.optimizer import SGD
 from alexnet.training.schedule import conv1_rate, learning_rate
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import peers
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.models.alexnet import AlexNet
 
 

@@ -8,7 +8,7 @@ import torch
 from markupsafe import escape
 
 from alexnet._runtime.extras import install_line
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.data.sources import embedded
 from alexnet.inference.classifier import Prediction
 from alexnet.inference.predictor import model_from_checkpoint

@@ -11,8 +11,8 @@ import pytest
 
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface

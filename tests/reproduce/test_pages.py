@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from alexnet.architecture import explorer
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.inference.data_check import check as check_data
 from alexnet.inference.validation import ValidationPredictions
 from alexnet.reproduce.pages.data_check import write_check_page

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override, to_json
-from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import wilson

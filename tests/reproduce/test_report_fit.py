@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.inference import neighbors
 from alexnet.inference.evaluate import probabilities
 from alexnet.inference.metrics import Errors

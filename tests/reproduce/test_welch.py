@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from alexnet.inference.student import t_inside, t_quantile
+from alexnet.inference.statistics import t_inside, t_quantile
 from alexnet.reproduce.significance import welch_t_test
 
 

@@ -69,13 +69,13 @@ def test_triton_drops_what_numpy_drops(dtype):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
-    triton_kernels = importlib.import_module("alexnet._runtime.triton_kernels")
+    triton_norm_dropout = importlib.import_module("alexnet._runtime.triton_norm_dropout")
     rows = np.array([0, 5, 131_071])
     for draw, first in ((DRAW, 0), (DRAW, 3), (Draw(0.5, 2**64 - 1, 2**32 - 1, 1), 1), (Draw(0.5, 0, 0, 0), 0)):
         x = torch.randn(3, 1030, device=device).to(dtype)
         keep = torch.from_numpy(keep_mask(rows, range(first, first + 1030), draw)).to(device)
         counter = torch.from_numpy(counter_words(draw.seed, draw.step, rows)).to(device)
-        result = triton_kernels.dropout(x, counter, Draw(draw.p, 0, 0, draw.layer), first)
+        result = triton_norm_dropout.dropout(x, counter, Draw(draw.p, 0, 0, draw.layer), first)
         assert torch.equal(result != 0, keep)
         exact = dtype == torch.float32
         torch.testing.assert_close(result, (x.float() * (keep.float() * draw.scale)).to(dtype), atol=0,

@@ -35,7 +35,7 @@ def current(monkeypatch) -> list[int]:
     return stack
 
 
-KERNELS = {"triton_kernels": ("_norm_forward", "_norm_backward", "_dropout"), "triton_crops": ("_views", "_boxes"),
+KERNELS = {"triton_norm_dropout": ("_norm_forward", "_norm_backward", "_dropout"), "triton_crops": ("_views", "_boxes"),
            "triton_update": ("_update",)}
 
 
@@ -59,7 +59,7 @@ def launches(monkeypatch, current) -> tuple[dict[str, ModuleType], list[tuple[in
 def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches, current):
     """Triton launches on the current device: with cuda:1 it read the first GPU's memory by addresses of the second."""
     modules, launched = launches
-    module, crops = modules["triton_kernels"], modules["triton_crops"]
+    module, crops = modules["triton_norm_dropout"], modules["triton_crops"]
     norm = {"k": 2.0, "alpha": 1e-4, "beta": 0.75, "n": 5, "towers": 2}
     with FakeTensorMode():
         maps = torch.empty(2, 8, 3, 3, device=SECOND, memory_format=torch.channels_last)

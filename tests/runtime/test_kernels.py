@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet._runtime import kernels, native
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import LRN, InputSpec
-from alexnet.data import images
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
+from alexnet.data.square import square
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
 from alexnet.training.build import build
@@ -164,13 +165,13 @@ def test_sgd_updates_equal_torch(name):
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 130), st.integers(0, 9))
 def test_rescaling_equals_pillow_bit_for_bit(height, width, side, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    np.testing.assert_array_equal(images.square(pixels, side), without_kernels(lambda: images.square(pixels, side)))
-    if height <= 2 * width <= 8 * height:  # narrow strips: see images.square
+    np.testing.assert_array_equal(square(pixels, side), without_kernels(lambda: square(pixels, side)))
+    if height <= 2 * width <= 8 * height:  # narrow strips: see square
         shorter = min(height, width)
         rows, columns = side * height // shorter, side * width // shorter
         top, left = round((rows - side) / 2), round((columns - side) / 2)
         theirs = np.asarray(Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BILINEAR))
-        np.testing.assert_array_equal(images.square(pixels, side), theirs[top:top + side, left:left + side])
+        np.testing.assert_array_equal(square(pixels, side), theirs[top:top + side, left:left + side])
 
 
 @pytest.mark.usefixtures("instructions")

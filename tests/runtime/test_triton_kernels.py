@@ -38,8 +38,8 @@ def on_device() -> Iterator[None]:
 
 
 @pytest.fixture
-def triton_kernels(on_device: None) -> ModuleType:
-    return importlib.import_module("alexnet._runtime.triton_kernels")
+def triton_norm_dropout(on_device: None) -> ModuleType:
+    return importlib.import_module("alexnet._runtime.triton_norm_dropout")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def triton_update(on_device: None) -> ModuleType:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lrn", [LRN(), LRN(k=1.0, n=3, alpha=0.1, beta=0.5, within_tower=True)], ids=str)
-def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
+def test_normalization_and_its_gradient(triton_norm_dropout, lrn, dtype):
     norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn(2, 12, 3, 5).to(dtype)
@@ -64,12 +64,12 @@ def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
     expected.backward(grad.double())
     bounds = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
     with torch.no_grad():
-        result, gradient = triton_kernels.norm_forward(maps, **numbers), triton_kernels.norm_backward(
+        result, gradient = triton_norm_dropout.norm_forward(maps, **numbers), triton_norm_dropout.norm_backward(
             maps, grad, **numbers)
         assert result.dtype == gradient.dtype == dtype
         torch.testing.assert_close(result.double(), expected, **bounds)
         torch.testing.assert_close(gradient.double(), exact_maps.grad, **bounds)
-        assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
+        assert triton_norm_dropout.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
 
 
 @pytest.mark.parametrize(("mean_side", "mean_crop"), [(1, "own"), (12, "own"), (12, "center")])

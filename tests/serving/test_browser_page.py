@@ -14,7 +14,7 @@ from PIL import Image
 import alexnet
 import requirements
 from alexnet.architecture.arithmetic import explain
-from alexnet.data import images as image_files
+from alexnet.data.square import square
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.serving.browser import network_file, page, runtime
 from shared_folders import once
@@ -152,7 +152,7 @@ def test_the_square_equals_the_packages_bit_for_bit(alone, width, height, side):
         const image = await alexnet.decodeImage(new Blob([alexnet.fromBase64(text)], { type: "image/png" }));
         return [...alexnet.squareOf(image.readRows, image.width, image.height, side)];
     }""", [base64.b64encode(png(pixels_HWC)).decode(), side])
-    assert np.array_equal(np.array(got).reshape(side, side, 3), image_files.square(pixels_HWC, side))
+    assert np.array_equal(np.array(got).reshape(side, side, 3), square(pixels_HWC, side))
 
 
 def test_a_rotated_photo_and_a_transparent_one_are_read_as_predict_reads_them(alone):

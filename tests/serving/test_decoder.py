@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from alexnet.data.images import decode, square
+from alexnet.data.images import decode
+from alexnet.data.square import square
 from alexnet.serving.admission import WorkEstimate
 from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits

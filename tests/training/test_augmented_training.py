@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import RECIPES
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES
 from alexnet.data.mixing import MixedLabels
 from alexnet.errors import UserError
 from alexnet.models import checkpoint

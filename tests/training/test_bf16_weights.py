@@ -10,9 +10,10 @@ from torch import nn
 
 from alexnet._runtime import kernels, native
 from alexnet._runtime.norm_pool import norm_pool
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models import convolutions
 from alexnet.models.alexnet import AlexNet
 from alexnet.training import bf16_weights

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.cli.lr_find import _unstarted_run
 from alexnet.data.augmentation import lighting_basis
 from alexnet.models import checkpoint

@@ -18,7 +18,7 @@ from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.parallel.collectives import Gather, TakeOwnRows, gather_rows
 from alexnet.training.parallel.layers import BatchSlice, CudaGlobalBatchNorm, GlobalBatchNorm, global_batch_norm
 from alexnet.training.parallel.process_group import ProcessGroup
-from alexnet.training.parallel.shards import replace_layer
+from alexnet.training.parallel.split_network import replace_layer
 
 CUDA = torch.device("cuda", 0)
 SIZE, RANK = 3, 1

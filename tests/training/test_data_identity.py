@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.inference.metrics import Errors, error_counts
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from alexnet._runtime.devices import compute_fp32_in_fp32
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec

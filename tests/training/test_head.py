@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import alexnet as alexnet_package
-from alexnet.architecture.presets import head_recipe
+from alexnet.architecture.recipe_presets import head_recipe
 from alexnet.inference.evaluate import evaluate
 from alexnet.models import checkpoint
 from alexnet.models.seen import SeenImages

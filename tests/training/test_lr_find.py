@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.training.build import build
 from alexnet.training.lr_find import judge, sweep
 from alexnet.training.spec import RunSpec

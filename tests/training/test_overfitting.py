@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.inference.metrics import Errors
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor

@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 from scaling_model import Machine, sent, step
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override, to_json
-from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import batches
 from alexnet.models import checkpoint

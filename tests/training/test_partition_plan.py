@@ -1,4 +1,4 @@
-"""The partition plan says which part of each layer a process holds; shards of a network are those parts."""
+"""The partition plan says which part of each layer a process holds; a split network has those parts."""
 
 import gc
 import weakref
@@ -8,14 +8,14 @@ from itertools import product
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.parallel.layers import BatchSlice
 from alexnet.training.parallel.plan import PartitionPlan, partition_plan, ranges
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
-from alexnet.training.parallel.shards import Shards
+from alexnet.training.parallel.split_network import SplitNetwork
 from alexnet.training.parallel.strategies import parallelize
 
 CPU = torch.device("cpu")
@@ -86,10 +86,10 @@ def test_the_shards_of_all_processes_are_the_network(network, parallel, size):
     expected, count = whole.state_dict(), sum(parameter.numel() for parameter in whole.parameters())
     plan, held = partition_plan(network, parallel, size), []
     for rank in range(size):
-        shards = Shards(AlexNet(network), plan, ProcessGroup(rank, size), BatchSlice())
-        held.append(shards.network.state_dict())
-        assert shards.parameter_count == count
-        taken = shards.take(expected)
+        split = SplitNetwork(AlexNet(network), plan, ProcessGroup(rank, size), BatchSlice())
+        held.append(split.network.state_dict())
+        assert split.parameter_count == count
+        taken = split.take(expected)
         assert all(torch.equal(taken[key], tensor) for key, tensor in held[-1].items())
     for key, tensor in expected.items():
         if tensor.shape != held[0][key].shape:

@@ -242,7 +242,7 @@ def test_impossible_settings_are_refused(settings, words):
 
 @pytest.mark.parametrize("name", ["paper", "code2012", "caffe", "torchvision", "modern", "lars", "finetune", "cifar"])
 def test_no_preset_has_any_of_them(name):
-    from alexnet.architecture.presets import recipe
+    from alexnet.architecture.recipe_presets import recipe
 
     chosen = recipe(name)
     assert (chosen.class_weights, chosen.clip_norm, chosen.ema_decay, chosen.early_stop_epochs) == ("off", 0, 0, 0)

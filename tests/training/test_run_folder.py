@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alexnet._runtime.locks import file_lock
-from alexnet.architecture.presets import arch
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding, UserError
 from alexnet.inference.metrics import Errors

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from alexnet._runtime.readback import begin_copies
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models import saver
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec

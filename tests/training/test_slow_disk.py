@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.models import saver
 from alexnet.training import slow_disk, trackers, trainer
 from alexnet.training.build import build

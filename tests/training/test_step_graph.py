@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from alexnet._runtime import kernels, native
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.training import step_graph
 from alexnet.training.bf16_weights import Bf16Weights

@@ -11,7 +11,7 @@ import pytest
 
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.training import trackers
 from alexnet.training.build import build

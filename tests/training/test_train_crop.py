@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.training.build import build

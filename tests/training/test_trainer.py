@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from alexnet._runtime.devices import choose_device, choose_precision
+from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.order import epoch_order
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError

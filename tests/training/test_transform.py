@@ -15,7 +15,7 @@ import torch
 import alexnet
 import peers
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches
 from alexnet.data.preprocessing import Preprocess

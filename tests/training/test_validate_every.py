@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.errors import UserError
 from alexnet.models import checkpoint as ckpt
 from alexnet.training.build import build

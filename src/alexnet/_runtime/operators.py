@@ -40,7 +40,7 @@ sgd_update = torch.ops.alexnet.sgd_update.default
 dropout = torch.ops.alexnet.dropout.default
 
 
-def _module(device: str, triton: str = "triton_kernels") -> Any:
+def _module(device: str, triton: str = "triton_norm_dropout") -> Any:
     """The C kernels for a CPU, and this module of Triton kernels for CUDA."""
     return c_kernels if device == "CPU" else importlib.import_module(f"alexnet._runtime.{triton}")
 

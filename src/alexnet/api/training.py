@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alexnet._runtime.cpu_threads import loader_threads
 from alexnet._runtime.notes import say, silent
 from alexnet.api.opening import open_data
-from alexnet.architecture.presets import TORCHVISION
+from alexnet.architecture.network_presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import require

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from alexnet._runtime.html_page import render_page, script_json, write_page
 from alexnet.architecture.arithmetic import check_size
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import to_json
-from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 
 

@@ -12,8 +12,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch, InputSpec
 from alexnet.errors import UserError, closest_match, did_you_mean, require
 

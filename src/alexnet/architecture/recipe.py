@@ -1,4 +1,4 @@
-"""The training recipe: learning rate, momentum, weight decay, schedule, augmentation, each field with its source.
+"""The training recipe, with sources: learning rate, momentum, weight decay, schedule, augmentation (color noise 0.1).
 
 A recipe holds every value that changes the result of training, except the network, the data and the seed.
 """

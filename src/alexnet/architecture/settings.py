@@ -14,9 +14,10 @@ from functools import cache
 from typing import Any
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.differences import BASES, SOURCES
+from alexnet.architecture.explain_diff import BASES, SOURCES
+from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS
 from alexnet.architecture.overrides import Json
-from alexnet.architecture.presets import ABOUT_ARCHS, ABOUT_RECIPES, ARCHS, RECIPES, default_recipe
+from alexnet.architecture.recipe_presets import ABOUT_RECIPES, RECIPES, default_recipe
 from alexnet.errors import UserError, did_you_mean
 
 
@@ -52,7 +53,7 @@ class Preset:
     about: str
     """What it is, in a sentence."""
     source: str
-    """Where its numbers come from, in the short names of presets.py. The meaning of a setting may name another one."""
+    """Where its numbers come from, in the short names of network_presets.py. A meaning may name another one."""
     settings: tuple[Setting, ...]
 
 

@@ -1,7 +1,8 @@
-"""The network as plain values: `Arch` and its parts (`InputSpec`, `Conv`, `Dense`, ...), each field with its source.
+"""The network as plain values (`Arch`); defaults are the paper's: LRN's k and n, pooling, dropout 0.5, 224, std 0.01.
 
-All are frozen dataclasses that validate themselves. presets.py has the named networks; a variant is a preset with
-overrides (overrides.py), never a copy.
+`Arch` and its parts (`InputSpec`, `Conv`, `Dense`, ...) are frozen dataclasses that validate themselves; each field has
+its source. network_presets.py has the named networks; a variant is a preset with overrides (overrides.py), never a
+copy.
 """
 
 from __future__ import annotations

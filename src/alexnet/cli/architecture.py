@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.software import versions_text
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import configure
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import all_networks, all_recipes, presets_named
 from alexnet.architecture.spec import Arch
@@ -107,7 +107,7 @@ def explain(
 
     from rich.console import Console
 
-    from alexnet.architecture import differences, explorer
+    from alexnet.architecture import explain_diff, explorer
     from alexnet.architecture.arithmetic import explain as calculate
     from alexnet.cli.render import differences_table, explanation_table
 
@@ -118,7 +118,7 @@ def explain(
                 "--diff compares whole networks at their own input sizes", "leave out --size, --layer and --html")
         other, other_recipe = _network(diff)
         if json_:
-            print(json.dumps(differences.to_json(network, other, recipe, other_recipe), indent=2))
+            print(json.dumps(explain_diff.to_json(network, other, recipe, other_recipe), indent=2))
         else:
             console.print(differences_table(network, other, recipe, other_recipe))
     elif html is not None:

@@ -16,7 +16,7 @@ from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
 from alexnet.api.opening import open_data
-from alexnet.architecture.presets import default_recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.cli.app import (
     INTERPRET,
     Classes,

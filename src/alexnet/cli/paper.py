@@ -13,8 +13,8 @@ from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
 from alexnet.api.opening import open_data
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import configure
-from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
     PAPER,
     TRAIN_AND_EVALUATE,

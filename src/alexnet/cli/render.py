@@ -17,9 +17,9 @@ from alexnet.architecture.arithmetic import (
     has_top5,
     smallest_input,
 )
-from alexnet.architecture.differences import differences
-from alexnet.architecture.presets import default_recipe
+from alexnet.architecture.explain_diff import differences
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding, did_you_mean, require
 

@@ -1,4 +1,4 @@
-"""Data augmentation for training (§4.1): random crops, mirror images and PCA color noise, from (seed, epoch, image).
+"""Data augmentation (§4.1) from (seed, epoch, image): random crops, mirror images, PCA color noise (size: recipe.py).
 
 Every random number is a hash of (seed, epoch, image index, draw), so any worker, rank or resumed run gives an image the
 same view. Random erasing is here too; trivial_augment.py and mixing.py have what else the paper has not.

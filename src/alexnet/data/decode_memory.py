@@ -1,4 +1,4 @@
-"""How much memory the decoding of an image takes, from its header: `decode` and `square` of images.py together.
+"""How much memory the decoding of an image takes, from its header: `decode` of images.py and `square` of square.py.
 
 Measured as the growth of the resident memory by images of 9 million pixels: JPEG 3.1 bytes a pixel, progressive JPEG
 9.0, CMYK JPEG 11.4, WebP 16.4, AVIF 9.4, all others (PNG, GIF, BMP, TIFF, PPM) at most 8.0. An image that its EXIF

@@ -1,4 +1,4 @@
-"""Decode an image from a file or bytes to RGB uint8 HWC, the only decoder; rescale and crop it to a square (§2).
+"""Decode an image from a file or bytes to RGB uint8 HWC, the only decoder. square.py then makes it a square (§2).
 
 Training, evaluation and serving decode alike: the first frame, rotated as its EXIF orientation says, transparency
 composited over white, grays and palettes converted to RGB, color profiles not applied (Caffe and torchvision ignore
@@ -26,7 +26,6 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from alexnet._runtime import native
 from alexnet.data import heic, jpeg, webp
 from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
 from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
@@ -284,35 +283,3 @@ def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
-
-
-# --- Geometry ---------------------------------------------------------------------------------------------------------
-
-
-def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Rescale the shorter side to `side`, and crop the central square (§2): uint8 [side, side, 3].
-
-    Bilinear and antialiased, bit-identical to Pillow. The longer side is rounded down and the square's corner to the
-    nearest pixel, as in torchvision. Raises UserError for an image without pixels.
-    """
-    height, width, _ = pixels_HWC.shape
-    shorter = min(height, width)
-    require(shorter > 0, f"an image of {width} x {height} pixels cannot be made a square")
-    rows, columns = side * height // shorter, side * width // shorter
-    top, left = round((rows - side) / 2), round((columns - side) / 2)
-    if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:
-        # The kernel rescales the rows before the columns. Pillow does the same, except with tall images.
-        rescaled = native.resize_and_crop(pixels_HWC, rows, columns, top, left, side)
-        if rescaled is not None:
-            return rescaled
-    image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
-    if max(height, width) > 4 * shorter:
-        # Only the square is rescaled: a strip of 1 x 5,000 would otherwise become one of 256 x 1,280,000.
-        per_column, per_row = width / columns, height / rows
-        right, bottom = min((left + side) * per_column, width), min((top + side) * per_row, height)
-        return np.array(image.resize(
-            (side, side), Image.Resampling.BILINEAR, (left * per_column, top * per_row, right, bottom)))
-    if (rows, columns) != (height, width):
-        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
-    # A copy: Pillow's own pixels are read-only, and torch warns of such arrays.
-    return np.asarray(image)[top:top + side, left:left + side].copy()

@@ -1,4 +1,4 @@
-"""Load batches: (split, seed, epoch, rank, world, start) -> uint8 batches on a device, read ahead by threads.
+"""Load uint8 batches, read ahead by threads; rank r of W reads images r, r + W, ... of each global batch.
 
 The order is arithmetic (order.py), so any number of workers or ranks sees the same global batches.
 """

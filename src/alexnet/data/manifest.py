@@ -1,4 +1,4 @@
-"""manifest.json of a packed folder: its records as frozen dataclasses, decoded from JSON and validated once.
+"""manifest.json of a packed folder: its format number, and its records as frozen dataclasses, validated once.
 
 `pack` writes the manifest last, with a checksum of itself, so a folder that has one is complete. Nothing in a manifest
 is trusted: every value is checked for its type and its rules before anything else reads it.
@@ -28,7 +28,7 @@ from alexnet.errors import UserError, did_you_mean, require
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
-FORMAT = 5
+PACK_FORMAT = 5
 """Of manifest.json and of the journal."""
 
 MANIFEST, MEAN = "manifest.json", "mean.npy"
@@ -256,7 +256,7 @@ def parse_record(kind: type[Record], data: bytes, path: Path | str) -> Record:
 
 def write_json(path: Path, content: dict[str, Json]) -> None:
     """Write all of it or nothing, with the format number and a checksum of itself."""
-    content = {"format": FORMAT} | content
+    content = {"format": PACK_FORMAT} | content
     text = json.dumps({"checksum": _digest(content)} | content, indent=1)
     replace_durably(path, text.encode())
 
@@ -276,7 +276,8 @@ def parse_json(data: bytes, path: Path | str) -> dict[str, Json]:
         raise damaged from None
     if checksum != _digest(content):
         raise damaged
-    require(version == FORMAT, f"{path} has format {version} and this alexnet reads {FORMAT}", "pack it again")
+    require(version == PACK_FORMAT, f"{path} has format {version} and this alexnet reads {PACK_FORMAT}",
+            "pack it again")
     return content
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.cache_entries import other_pack_note
 from alexnet.data.dataset import require_splits
-from alexnet.data.manifest import FORMAT, JOURNAL
+from alexnet.data.manifest import JOURNAL, PACK_FORMAT
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.quarantine import left_out_note
@@ -73,7 +73,7 @@ def open_or_pack(
     if check_classes:
         check_classes(dataset.classes)
     _say_notes(dataset, say, notes, division, data)
-    dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{FORMAT}"
+    dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{PACK_FORMAT}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         packed = open_packed(dest)  # files that are not used may have changed since
         return replace(packed, manifest=replace(packed.manifest, notes=dataset.notes))

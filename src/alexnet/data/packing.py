@@ -41,6 +41,7 @@ from alexnet.data.perceptual_hash import perceptual_hash
 from alexnet.data.quarantine import Quarantined, check_quarantine
 from alexnet.data.remarks import Kind
 from alexnet.data.shards import EncodedImage
+from alexnet.data.square import square
 from alexnet.errors import UserError, require
 
 SHARD_IMAGES = 5_000
@@ -241,7 +242,7 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
     remarks: set[Kind] = set()
     try:
         content = image.content()
-        pixels_HWC = np.ascontiguousarray(images.square(decode_content(content, image.name, remarks), plan.side))
+        pixels_HWC = np.ascontiguousarray(square(decode_content(content, image.name, remarks), plan.side))
     except images.BadImage as error:
         return error
     except OSError as error:

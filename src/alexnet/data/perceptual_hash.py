@@ -37,7 +37,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.images import square
+from alexnet.data.square import square
 
 BITS = 128
 

@@ -18,7 +18,7 @@ from alexnet._runtime.pixels import AnyPixels, TensorPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, ViewDraws, erase, random_views, uniform
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.trivial_augment import trivial_augment
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
 from alexnet.data.remarks import Kind
+from alexnet.data.square import square
 from alexnet.errors import UserError, require
 from alexnet.inference import confidence
 from alexnet.models.seen import SeenImages
@@ -137,7 +138,7 @@ class Classifier(ABC):
         shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
         require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
                 f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
-        return image_files.square(pixels_HWC, self.side)
+        return square(pixels_HWC, self.side)
 
     def stored_batches(
         self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE,

@@ -1,4 +1,4 @@
-"""Compare networks on the same images: McNemar's exact paired test, the difference's interval, and Holm's correction.
+"""Compare networks on the same images: McNemar's exact paired test, and the interval of the difference.
 
 Of images in groups, the test draws signs for whole groups and not for images, and the interval is that of the
 effective number of images (`grouped`): how the networks differ on one image of a group is how they differ on others
@@ -10,18 +10,13 @@ Shapes: N images, R networks, G groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.inference.grouped import GroupSums, design_effect, effective_images, group_sums
-
-SIGNIFICANCE = 0.05
-POWER = 0.8
-_Z_SIGNIFICANCE, _Z_POWER = 1.959964, 0.841621
-"""Quantiles of the normal distribution at 1 - SIGNIFICANCE / 2 and at POWER."""
+from alexnet.inference.statistics import SIGNIFICANCE, Z_POWER, Z, holm
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def difference_interval(only_first: float, only_second: float, images: float) ->
     One image is added to each of the two counts, which keeps the interval right for few images.
     """
     first, second = (only_first + 1) / (images + 2), (only_second + 1) / (images + 2)
-    half = _Z_SIGNIFICANCE * math.sqrt((first + second - (second - first) ** 2) / (images + 2))
+    half = Z * math.sqrt((first + second - (second - first) ** 2) / (images + 2))
     return max(-1.0, second - first - half), min(1.0, second - first + half)
 
 
@@ -174,14 +169,5 @@ def images_needed(only_first: int, only_second: int, images: int) -> int | None:
 def _needed(difference: float, disagreeing: float) -> float:
     if difference <= 0:
         return math.inf
-    spread = _Z_SIGNIFICANCE * math.sqrt(disagreeing) + _Z_POWER * math.sqrt(max(0.0, disagreeing - difference**2))
+    spread = Z * math.sqrt(disagreeing) + Z_POWER * math.sqrt(max(0.0, disagreeing - difference**2))
     return (spread / difference) ** 2
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979), which bounds the probability of any false finding among several tests."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, number in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
-        adjusted[number] = highest
-    return adjusted

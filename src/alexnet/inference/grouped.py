@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.inference.student import critical_value
+from alexnet.inference.statistics import critical_value
 from alexnet.models.checkpoint_json import GroupsJson
 
 FEW_GROUPS = 10

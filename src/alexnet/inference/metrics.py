@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.inference.grouped import GroupedSample, design_effect, effective_images, group_sums, joint_effect
-from alexnet.inference.student import Z
+from alexnet.inference.statistics import Z
 from alexnet.models.checkpoint_json import ErrorsJson
 
 Interval = tuple[float, float]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from alexnet._runtime.cpu_threads import usable_cores
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.data.center_crop import center_views
+from alexnet.data.numpy_preprocessing import center_views
 from alexnet.errors import UserError
 from alexnet.inference.classifier import Classifier
 from alexnet.models import packaged

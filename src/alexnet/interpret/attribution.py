@@ -20,7 +20,7 @@ from torch import Tensor
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.errors import UserError, did_you_mean
 from alexnet.inference.classifier import BATCH_SIZE, ImageInput
 from alexnet.inference.predictor import Model

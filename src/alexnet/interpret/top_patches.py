@@ -16,7 +16,7 @@ from torch import Tensor
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import require

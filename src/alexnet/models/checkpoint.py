@@ -35,7 +35,7 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint_files import (
-    FORMAT,
+    CHECKPOINT_FORMAT,
     HEAD,
     OTHER_CHECKPOINT,
     PREVIOUS_HEAD,
@@ -172,7 +172,7 @@ def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> TensorFil
 
 def _head_bytes(checkpoint: Checkpoint, files: dict[str, TensorFile]) -> bytes:
     head: Head = {
-        "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
+        "format": CHECKPOINT_FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
         "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,

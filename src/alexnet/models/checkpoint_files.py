@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: find them, and read the head and the tensors' bytes with their checksums. No torch.
+"""The files of a checkpoint folder and their format number: find them, read the head and the tensors' bytes. No torch.
 
 `checkpoint.py` says what the files are, writes them, and makes tensors of the bytes.
 """
@@ -17,7 +17,9 @@ from alexnet.errors import UserError
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
 from alexnet.models.provenance import Provenance
 
-FORMAT = 6
+CHECKPOINT_FORMAT = 6
+"""Of checkpoint.json and the tensor files that it names."""
+
 HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
 
 OTHER_CHECKPOINT = "use the run's other checkpoint (best/ or last/)"
@@ -114,9 +116,9 @@ def read_head(path: Path) -> Head:
         raise damaged from error
     if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
         raise damaged
-    if version != FORMAT:
-        raise UserError(f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
-                        "upgrade alexnet" if version > FORMAT else "load it with the version that wrote it")
+    if version != CHECKPOINT_FORMAT:
+        raise UserError(f"{path} has format {version}, and this version of alexnet reads format {CHECKPOINT_FORMAT}",
+                        "upgrade alexnet" if version > CHECKPOINT_FORMAT else "load it with the version that wrote it")
     return head
 
 

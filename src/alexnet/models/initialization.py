@@ -1,4 +1,4 @@
-"""Weight initialization: the Gaussians of §5, and He's and torch's where a preset's source uses them."""
+"""Weight initialization by the Gaussians of §5, or He's or torch's; the numbers (std, biases) are in architecture/."""
 
 from __future__ import annotations
 

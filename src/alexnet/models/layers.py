@@ -1,4 +1,4 @@
-"""Layers that torch lacks: a convolution that rounds its size up, and response normalization within one map."""
+"""Layers that torch lacks: a convolution that rounds up (why 224 gives 55), and normalization within one map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stored network without its tensors: architecture, classes, calibration, provenance, mean, from JSON. No torch."""
+"""A stored network without its tensors: architecture, classes, mean, ... from JSON; the format of exports. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alexnet.models.checkpoint_files import HEAD, read_head, written_by
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, calibration_from_json
 from alexnet.models.provenance import Provenance, notes_on_weights
 
-FORMAT = 4
+EXPORT_FORMAT = 4
 """Of the facts in exported files."""
 
 METADATA_KEY = "alexnet"
@@ -70,8 +70,8 @@ def parse_facts(tree: Mapping[str, Any]) -> NetworkFacts:
     Raises:
         KeyError, TypeError, ValueError: these are no such facts, or of another version.
     """
-    if tree["format"] != FORMAT:
-        raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {FORMAT}")
+    if tree["format"] != EXPORT_FORMAT:
+        raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {EXPORT_FORMAT}")
     return NetworkFacts.from_json(tree)
 
 

@@ -49,7 +49,7 @@ class NumpyNetwork:
         _check_shapes(arch, self._weights)
 
     def __call__(self, pixels_NCHW: Array) -> Array:
-        """The logits of views that `data.center_crop.center_views` makes."""
+        """The logits of views that `data.numpy_preprocessing.center_views` makes."""
         maps_NCHW = pixels_NCHW
         for number, conv in enumerate(self.arch.conv, 1):
             maps_NCHW = convolve(maps_NCHW, **self._weights[f"conv{number}"], conv=conv,

@@ -1,4 +1,4 @@
-"""The pretrained network in the package: where its files are, and how to read them. No torch.
+"""The pretrained network in the package: where its files are, their format number, and how to read them. No torch.
 
 The folder `weights/` holds a head, NAME.json, and the tensors, NAME.safetensors. The head is everything but the
 tensors: network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights`
@@ -25,7 +25,8 @@ FOLDER = Path(__file__).with_name("weights")
 PRETRAINED = "pretrained"
 """What commands call the packaged network, besides its own name."""
 
-FORMAT = 3
+PACKAGED_FORMAT = 3
+"""Of the packaged network's head, weights/*.json."""
 
 LICENSE = "trained on images of ImageNet: for research and education, not commercial"
 
@@ -92,7 +93,7 @@ class Head(TypedDict):
     format: int
     name: str
     network: dict[str, Any]
-    """`formats.metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
+    """`formats.checkpoint_metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
     state: dict[str, Any]
     """`Checkpoint.training`: the state at the end of training."""
     wnids: list[str]
@@ -155,7 +156,8 @@ def read_head(path: Path) -> Head:
             raise ValueError("the checksum differs")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error})", "install the package again") from error
-    require(version == FORMAT, f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
+    require(version == PACKAGED_FORMAT,
+            f"{path} has format {version}, and this version of alexnet reads format {PACKAGED_FORMAT}",
             "install the package again")
     head: Head = tree
     return head

@@ -1,4 +1,4 @@
-"""What a claim is made of: `Variant` (a network to train), `Comparison`, `Claim`, and the quantities compared."""
+"""What a claim is made of: `Variant` (a network to train), `Comparison`, `Claim`, quantities, and how many seeds."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from alexnet.architecture.network_presets import CIFAR
 from alexnet.architecture.overrides import configure
-from alexnet.architecture.presets import CIFAR, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 
 CROP = 7 / 8

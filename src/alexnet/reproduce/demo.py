@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.packing import pack_with_bar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError

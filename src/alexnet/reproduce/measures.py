@@ -14,9 +14,9 @@ import numpy as np
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import Json, to_json
-from alexnet.architecture.presets import recipe as paper_recipe
 from alexnet.architecture.randomness import augmentations
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import recipe as paper_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.errors import UserError, require
-from alexnet.inference.comparison import SIGNIFICANCE
 from alexnet.inference.metrics import Errors
+from alexnet.inference.statistics import SIGNIFICANCE
 from alexnet.models.checkpoint import Checkpoint, load, weights_sha256
 from alexnet.reproduce.run_settings import differing_settings
 from alexnet.reproduce.significance import TTest, paired_t_test, welch_t_test

@@ -1,4 +1,4 @@
-"""Statistics over seeds: paired and Welch's t tests, 95% intervals, minimum detectable effect."""
+"""t tests over seeds: paired and Welch's, with 95% intervals and the minimum detectable effect."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alexnet.inference.comparison import POWER, SIGNIFICANCE
-from alexnet.inference.student import t_inside, t_quantile
+from alexnet.inference.statistics import POWER, SIGNIFICANCE, t_inside, t_quantile
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Verdict of a comparison: paired t test over seeds, Holm's correction, simultaneous intervals, and the reason."""
+"""Verdict of a comparison: paired t test over seeds, corrected p, simultaneous intervals, and the reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from alexnet.inference.comparison import SIGNIFICANCE, holm
+from alexnet.inference.statistics import SIGNIFICANCE, holm
 from alexnet.reproduce.claim import UNITS, Claim, Comparison, Unit
 from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size

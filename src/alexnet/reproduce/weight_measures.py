@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedDataset

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.page_style import data_uri
-from alexnet.data.center_crop import central_window
 from alexnet.data.class_names import printable
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.notes import say, unless_closed
 from alexnet.architecture.spec import InputSpec
-from alexnet.data.images import BadImage, decode, square
+from alexnet.data.images import BadImage, decode
+from alexnet.data.square import square
 from alexnet.serving.infer_request import InferRequest, parse_infer
 from alexnet.serving.limits import Limits
 from alexnet.serving.responses import OverloadError, RequestError

@@ -83,12 +83,13 @@ def build(
     _require_images_for_batch_norm(spec, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     precision = MixedPrecision(precision_name, device, processes.all_true)
-    optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares, bf16_weights(network, precision))
+    split = strategy.split_network
+    optimizer = SGD(network, spec.recipe, new_layers, split.sum_squares, bf16_weights(network, precision))
     average = WeightAverage(network, spec.recipe.ema_decay) if spec.recipe.ema_decay else None
     if saved and average:
-        average.load(strategy.shards.take(saved.weights))
+        average.load(split.take(saved.weights))
     if saved:
-        optimizer.load_velocity(strategy.shards.take(saved.velocity))
+        optimizer.load_velocity(split.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
     check_transform(spec.transform, spec.recipe.train_crop or spec.arch.input.crop, device)
     overlap = find_overlap(validation, training, seen.trained_perceptual)

@@ -17,7 +17,7 @@ import torch
 from alexnet._runtime.atomic_files import require_text_name
 from alexnet._runtime.devices import choose_precision
 from alexnet._runtime.native import level
-from alexnet.architecture import presets
+from alexnet.architecture import network_presets, recipe_presets
 from alexnet.architecture.config_file import ConfigFile, read_config_file
 from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
@@ -205,16 +205,16 @@ def network_and_recipe(
     require(not (like and (wanted_arch or wanted_recipe)), "--like already names the network and the recipe",
             "leave out --arch and --recipe, and change single fields with --set")
     if wanted_arch:
-        arch = presets.arch(wanted_arch) if isinstance(wanted_arch, str) else wanted_arch
+        arch = network_presets.arch(wanted_arch) if isinstance(wanted_arch, str) else wanted_arch
     else:
-        arch = like[0] if like else saved[0] if saved else init or presets.arch("paper")
-    recipe = presets.recipe(wanted_recipe) if isinstance(wanted_recipe, str) else wanted_recipe
+        arch = like[0] if like else saved[0] if saved else init or network_presets.arch("paper")
+    recipe = recipe_presets.recipe(wanted_recipe) if isinstance(wanted_recipe, str) else wanted_recipe
     if not recipe and like:
         recipe = like[1]
     elif not recipe and saved:
         recipe = saved[1]
     elif not recipe and init:
-        recipe = presets.head_recipe(arch) if request.head else presets.finetune_recipe(arch)
+        recipe = recipe_presets.head_recipe(arch) if request.head else recipe_presets.finetune_recipe(arch)
     arch, recipe = configure(arch, recipe, [*file.settings, *request.settings, *_short_settings(request)])
     require(recipe.optimizer == "sgd" or bool(request.head or recipe.freeze),
             f"the recipe {recipe.name} trains the output layer alone", "give --head in place of --recipe head")
@@ -300,7 +300,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
         if note := license_note(trainer.provenance):
             yield f"license note of {request.init}, which holds for the trained network as well: {note}"
-    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
+    parameters = trainer.strategy.split_network.parameter_count
+    yield (f"network {spec.arch.name}, {parameters:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")

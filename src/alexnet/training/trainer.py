@@ -385,7 +385,7 @@ class Trainer:
             raise self._diverged(math.nan)
         self.state.loss_scale = self.precision.scale
         self.state.steps_since_overflow = self.precision.steps_since_overflow
-        gather, average, spec = self.strategy.shards.gather, self.average, self.spec
+        gather, average, spec = self.strategy.split_network.gather, self.average, self.spec
         weights = gather(average.average if average else self.network.state_dict())
         raw_weights = gather(average.trained) if average and resumable else {}
         velocity = gather(self.optimizer.velocity) if resumable else {}

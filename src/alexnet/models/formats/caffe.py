@@ -1,4 +1,4 @@
-"""Caffe: import bvlc_alexnet, CaffeNet and similar .caffemodel files as a `Checkpoint`.
+"""Caffe: its differences from torch, and import of bvlc_alexnet, CaffeNet and similar .caffemodel files.
 
 Where Caffe differs from torch, and what it becomes here:
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import CAFFE, CAFFENET
+from alexnet.architecture.network_presets import CAFFE, CAFFENET
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet

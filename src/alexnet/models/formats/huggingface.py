@@ -13,7 +13,7 @@ import torch
 
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts, license_metadata
+from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_facts, facts, license_metadata
 from alexnet.models.formats.model_card import CARD, LIBRARY, model_card
 from alexnet.models.formats.recognize import CONFIG, MEAN, WEIGHTS
 from alexnet.models.formats.state_dict import check_state_dict

@@ -9,7 +9,7 @@ import base64
 import json
 from importlib.metadata import version
 
-from alexnet.data.center_crop import central_window
+from alexnet.data.numpy_preprocessing import central_window
 from alexnet.models.checkpoint import Checkpoint
 
 STEPS = "crop, mean, std, channel order"
@@ -36,7 +36,7 @@ def input_metadata(saved: Checkpoint, *, from_pixels: bool) -> dict[str, str]:
 
 
 def resize_rule(side: int) -> str:
-    """How an image becomes the stored square (`data.images.square`), in words."""
+    """How an image becomes the stored square (`data.square.square`), in words."""
     return (f"rotate as EXIF says; resize the shorter side to {side} pixels and the longer side in proportion, rounded "
             f"down, bilinear with antialiasing (Pillow's Image.BILINEAR); take the central {side}x{side} pixels, whose "
             "corner is rounded half to even")

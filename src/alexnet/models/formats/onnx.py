@@ -12,8 +12,8 @@ from alexnet._runtime.extras import install_line
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.checkpoint_metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.input_metadata import input_metadata
-from alexnet.models.formats.metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
 from alexnet.models.network_facts import METADATA_KEY, QUANTIZED_KEY
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alexnet.architecture.network_presets import ARCHS, TORCHVISION
+from alexnet.architecture.network_presets import arch as preset
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, TORCHVISION
-from alexnet.architecture.presets import arch as preset
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import check_mean
+from alexnet.models.formats.checkpoint_metadata import check_mean
 from alexnet.models.formats.state_dict import assumed_names, check_state_dict, name_outputs, replacement_notes, shape_of
 from alexnet.models.formats.training_checkpoint import FoundWeights, find_class_names
 from alexnet.models.provenance import file_provenance

@@ -20,11 +20,11 @@ from alexnet.data.imagenet_classes import NAMES
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import ErrorsJson, StateJson
-from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.packaged import (
-    FORMAT,
     MEAN,
+    PACKAGED_FORMAT,
     SCALE,
     SEEN,
     Head,
@@ -116,7 +116,7 @@ def write_packaged(
                         "package a smaller network")
     wnid_of = {readable: wnid for wnid, readable in NAMES.items()}
     head: Head = {
-        "format": FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
+        "format": PACKAGED_FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
         "wnids": [wnid_of.get(label, "") for label in saved.classes],
         "trained_on_unknown": list(saved.seen.unknown), "look_alikes_recognized": hashes is seen,
         "training": training, "measured": [], "probe": [], "storage_errors": {},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import license_metadata, own_weights, restore, to_text
+from alexnet.models.formats.checkpoint_metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
 from alexnet.models.network_facts import METADATA_KEY
 

@@ -12,13 +12,13 @@ import torch
 
 from alexnet._runtime.atomic_files import replace_durably, replace_file
 from alexnet._runtime.cache import cache_folder
-from alexnet.architecture.presets import TORCHVISION
+from alexnet.architecture.network_presets import TORCHVISION
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import license_metadata, restore, to_text
+from alexnet.models.formats.checkpoint_metadata import license_metadata, restore, to_text
 from alexnet.models.formats.state_dict import (
     assumed_names,
     check_state_dict,

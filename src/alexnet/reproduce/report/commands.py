@@ -9,8 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.overrides import to_json
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.recipe_presets import RECIPES
 from alexnet.data.class_names import printable
 from alexnet.reproduce.report.run_data import RunData
 from alexnet.training.events import Config

@@ -17,7 +17,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.training.parallel.layers import BatchSlice, CounterDropout, global_batch_norm
 from alexnet.training.parallel.plan import Parallel, partition_plan
 from alexnet.training.parallel.process_group import ProcessGroup
-from alexnet.training.parallel.shards import Shards, replace_layer
+from alexnet.training.parallel.split_network import SplitNetwork, replace_layer
 
 
 class Strategy(ABC):
@@ -46,7 +46,7 @@ class Strategy(ABC):
         self.network, self.processes, self.device, self.micro_batch = network, processes, device, micro_batch
         self.batch = BatchSlice(seed=seed)
         plan = partition_plan(network.arch, self.parallel, processes.size)
-        self.shards = Shards(network, plan, processes, self.batch)
+        self.split_network = SplitNetwork(network, plan, processes, self.batch)
         self.prepare_layers()
         network.freeze(freeze)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

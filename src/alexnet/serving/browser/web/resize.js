@@ -1,4 +1,4 @@
-// --- resize.js: the stored square of an image, as data/images.py computes it, bit for bit -----------------------------
+// --- resize.js: the stored square of an image, as data/square.py computes it, bit for bit -----------------------------
 
 const WEIGHT_BITS = 22;  // as in Pillow: weights are integers that sum to 2^22
 

@@ -1,4 +1,4 @@
-"""The center crop in NumPy: stored images -> a network's input (§4.1), as `preprocessing.Preprocess` does it in torch.
+"""Preprocessing in NumPy: stored images -> center crops, a network's input (§4.1), as preprocessing.py does in torch.
 
 Shapes: N images, H rows, W columns, C channels.
 """

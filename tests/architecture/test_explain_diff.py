@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from rich.console import Console
 
-from alexnet.architecture.differences import (
+from alexnet.architecture.explain_diff import (
     BASES,
     SOURCES,
     Difference,
@@ -20,9 +20,10 @@ from alexnet.architecture.differences import (
     recipe_facts,
     to_json,
 )
+from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
 from alexnet.architecture.settings import _settings as settings_of
 from alexnet.cli.main import main
 from alexnet.cli.render import differences_table

@@ -16,7 +16,7 @@ from alexnet.training.parallel.plan import PartitionPlan, Ranges
 from alexnet.training.parallel.process_group import ProcessGroup
 
 
-class Shards:
+class SplitNetwork:
     """The parts of a network's tensors that this process holds.
 
     Layers keep their names, so optimizer, log and checkpoint use the same keys as with one process. The parts are plain
@@ -56,8 +56,8 @@ class Shards:
         """Sums of squares of whole tensors, from those of this process's parts: [..., tensors]."""
         if not self._ranges:
             return own_PT
-        sharded_T = torch.tensor([key in self._ranges for key in keys], device=own_PT.device)
-        return torch.where(sharded_T, self.processes.all_reduce_sum(own_PT.clone()), own_PT)
+        split_T = torch.tensor([key in self._ranges for key in keys], device=own_PT.device)
+        return torch.where(split_T, self.processes.all_reduce_sum(own_PT.clone()), own_PT)
 
     @property
     def parameter_count(self) -> int:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from alexnet.architecture.arithmetic import POOLINGS, Layer, explain, smallest_input
-from alexnet.architecture.presets import ARCHS, RECIPES, default_recipe
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.recipe_presets import RECIPES, default_recipe
 from alexnet.architecture.spec import GAIN_SQUARED, Arch, InputSpec
 
 Place = tuple[str, str]
@@ -72,7 +73,7 @@ SOURCES: dict[str, dict[str, str]] = {
 }
 SOURCES["code2010"] = {topic: source.replace("params-145.cfg", "params-145-2010.cfg")
                        for topic, source in SOURCES["code2012"].items()}
-"""Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
+"""Preset -> topic -> source of its facts; `else`: all other topics. network_presets.py explains the names."""
 
 BASES = {"paper-conv6": "paper", "one-gpu": "paper", "paper-bn": "paper", "torchvision-bn": "torchvision"}
 """Network -> the one that it changes. What is the same in both has the source that it has there."""

@@ -1,4 +1,4 @@
-"""Metadata of exported weights: network, input, class names, training images, in one JSON text, for a lossless import.
+"""Metadata of exported weights: network, input, classes, training images, in one JSON text, for a lossless import.
 
 .pth, ONNX and torch.export files carry `to_text`; the config.json of a Hugging Face folder has the same facts.
 """
@@ -19,7 +19,7 @@ from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, shape_of
-from alexnet.models.network_facts import FORMAT, parse_facts, parse_mean
+from alexnet.models.network_facts import EXPORT_FORMAT, parse_facts, parse_mean
 from alexnet.models.provenance import license_note
 from alexnet.models.seen import SeenImages
 
@@ -30,7 +30,7 @@ _BUFFERS = (".neighbors",)
 def facts(saved: Checkpoint) -> dict[str, Any]:
     """Everything but the tensors and the hashes of the training images, as JSON values."""
     return {
-        "format": FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
+        "format": EXPORT_FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
         "class_names_known": saved.class_names_known, "recipe": to_json(saved.recipe) if saved.recipe else None,
         "errors": saved.errors, "provenance": saved.provenance, "calibration": saved.calibration}
 

@@ -1,13 +1,23 @@
-"""Student's t distribution without SciPy, which the runtime does not have: central probability and quantile.
+"""Statistics of all comparisons: the 5% level and 80% power, Holm's correction, and Student's t without SciPy.
 
-It follows from the incomplete beta function, whose continued fraction is 8.17.22 of the NIST Digital Library of
-Mathematical Functions.
+The runtime does not have SciPy. Student's t follows from the incomplete beta function, whose continued fraction is
+8.17.22 of the NIST Digital Library of Mathematical Functions.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+
+SIGNIFICANCE = 0.05
+"""Level of every test."""
+
+POWER = 0.8
+"""Probability with which a test finds a difference that is called detectable."""
+
+Z, Z_POWER = 1.959964, 0.841621
+"""Quantiles of the normal distribution at 1 - SIGNIFICANCE / 2 and at POWER."""
 
 _TERMS = 60
 """Of the continued fraction, in pairs: enough for double precision up to 400 degrees of freedom."""
@@ -15,8 +25,14 @@ _TERMS = 60
 _MANY = 100
 """Degrees of freedom from which `critical_value` uses an expansion about the normal quantile."""
 
-Z = 1.959964
-"""The 97.5% quantile of the normal distribution."""
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979), which bounds the probability of any false finding among several tests."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
+        adjusted[number] = highest
+    return adjusted
 
 
 def t_inside(t: float, degrees: float) -> float:
