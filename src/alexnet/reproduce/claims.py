@@ -31,7 +31,7 @@ CAFFENET_BENCHMARK = "D. Mishkin's caffenet-benchmark"
 
 # --- The claims -------------------------------------------------------------------------------------------------------
 
-_GAP = ("the overfitting gap is the validation error less the clean training error, both of center crops; it is shown "
+_GAP = ("the overfitting gap is the validation error minus the clean training error, both of center crops; it is shown "
         "and not judged, since whatever makes training harder lowers it")
 _LOWEST_LOSS = "lowest loss"
 
