@@ -1,7 +1,8 @@
 """Data augmentation for training (§4.1): random crops, mirror images and PCA color noise, from (seed, epoch, image).
 
 Every random number is a hash of (seed, epoch, image index, draw), so any worker, rank or resumed run gives an image the
-same view. Random erasing is here too; trivial_augment.py and mixing.py have what else the paper has not.
+same view. Random erasing is here too; trivial_augment.py and mixing.py have the other augmentations that are not in the
+paper.
 Shapes: N images, C color channels, H rows, W columns.
 """
 

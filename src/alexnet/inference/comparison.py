@@ -35,7 +35,7 @@ class PairedTest:
     only_first_right: int
     only_second_right: int
     difference: float
-    """Top-1 error of the first less that of the second: positive if the second is better."""
+    """Top-1 error of the first minus that of the second: positive if the second is better."""
     interval: tuple[float, float]
     """95% (Bonett and Price 2012, adjusted Wald interval for paired proportions)."""
     p_value: float
