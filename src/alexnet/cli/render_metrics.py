@@ -24,7 +24,7 @@ SETTING_WIDTH = 25
 
 
 def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> str:
-    """What was measured, and the errors with their intervals, in lines. Of five classes there is no top-5 error.
+    """What was measured, and the errors with their intervals, in lines. Up to five classes have no top-5 error.
 
     Args:
         errors: the sums.

@@ -22,7 +22,7 @@ half with each bit. ImageNet has 700 times as many pairs of a training and a val
 one class, so a few of its 50,000 validation images are expected to look like a training image without being one.
 Rotated copies and cut-outs are not recognized.
 
-Of CIFAR-10's test images, 0.9% have a near duplicate among the training images; Barz and Denzler found 3.3% by eye,
+0.9% of CIFAR-10's test images have a near duplicate among the training images; Barz and Denzler found 3.3% by eye,
 with weaker likenesses (arXiv 1902.00423). Images with little in them are alike by nature: 32% of handwritten digits
 have a near duplicate among 1,500 other digits, and a larger share among MNIST's 70,000
 (`near_duplicates.share_of_near_duplicates` tells such data from others). A copy of a plain image with smooth shades may

@@ -222,7 +222,7 @@ def calibration_error(
 ) -> CalibrationError:
     """Measure the loss and the ECE, and what the ECE of a calibrated network would be.
 
-    Of images in groups, the outcomes of such a network are drawn with the correlation that is measured within groups.
+    If images are in groups, the outcomes of such a network are drawn with the correlation measured within groups.
     """
     confidence_N = probabilities_NK.max(axis=1)
     right_N = predicted_classes(probabilities_NK, labels_N) == labels_N

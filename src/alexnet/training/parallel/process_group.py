@@ -44,7 +44,7 @@ class Closable(Protocol):
 
 
 class ProcessGroup:
-    """This process among the others of a run. Of size 1, it never sends anything.
+    """This process among the others of a run. With size 1, it never sends anything.
 
     Args:
         rank: number of this process; rank 0 logs, saves and reports.
