@@ -122,7 +122,7 @@ def step(
 ) -> Step:
     """Predict the time of a step.
 
-    Training costs three times the multiply-adds of a forward pass, less conv1's input gradient, which is not needed.
+    Training costs three times the multiply-adds of a forward pass, minus conv1's input gradient, which is not needed.
     """
     layers = explain(arch).layers
     multiply_adds = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds

@@ -306,7 +306,8 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, fo
                      for valid in outcome.valid.values()))
     during = "; ".join(f"{name}: {valid}" for name, valid in outcome.valid.items())
     return Finding(
-        "9", f"{requests:,} fuzzed requests, {megabytes:,} MB in chunks, {slow_clients} slow clients, and more",
+        "9", f"{requests:,} fuzzed requests, {megabytes:,} MB in chunks, {slow_clients} slow clients, and "
+        "other hostile clients",
         f"no 5xx, no traceback; valid requests meanwhile answered within {longest:g} s; memory grows by at most "
         f"{MAX_GROWTH} MB",
         f"{failed.get(500, 0)} times 500, {tracebacks} tracebacks, {sum(failed.values())} unexpected of "

@@ -183,8 +183,8 @@ def finding(seconds: float, share: float, overload: float, slack: float, rate: f
     errors = "".join(f" ({count} times {status})" for status, count in failed.items())
     delays = " and ".join(f"{1e3 * np.percentile(phase.client_delays, 99):.0f}" for phase in (below, above))
     return Finding(
-        "10", f"{share:.0%} of capacity for {seconds:g} s, then {overload:g} times it, then no load; open loop, a core "
-        "each",
+        "10", f"{share:.0%} of capacity for {seconds:g} s, then {overload:g}x capacity, then no load; open loop, a "
+        "core each",
         "below: no error, p99 at most 5 x p50; above: 503 within 100 ms (p99), every other response within 5 s; after: "
         "normal within 5 s",
         f"capacity {rate:.0f} requests/s (preset small at 144 pixels, 8 classes; each a PNG of 160 x 120 pixels; the "

@@ -285,12 +285,12 @@ def measure(pythons: int, epochs: int, seconds: float) -> Finding:
         for version, python in interpreters()[:pythons]:
             with TemporaryDirectory() as place:
                 try_on(seen, version, python, tree, sdist, Path(place), epochs, seconds)
-    heard = f"an audit hook{' and strace' * STRACE}"
+    observers = f"an audit hook{' and strace' * STRACE}"
     return Finding(
         "15", f"wheel and sdist built; each installed without a network for {len(seen.pythons)} Pythons; every --help; "
-        f"the demo, {epochs} epoch{'s' * (epochs != 1)}, heard by {heard}" if pythons else
-        "wheel and sdist built, and installed into a folder; every --help, heard by an audit hook",
-        f"whole, with its metadata; `pip check` content; help within {seconds:g} s of the processor, without torch and "
+        f"the demo, {epochs} epoch{'s' * (epochs != 1)}, observed by {observers}" if pythons else
+        "wheel and sdist built, and installed into a folder; every --help, observed by an audit hook",
+        f"whole, with its metadata; `pip check` passes; help within {seconds:g} s of the processor, without torch and "
         "NumPy; no socket",
         "; ".join([*seen.wrong, *seen.pythons, f"slowest of {len(commands()) + 1} helps {seen.slowest:.2f} s"]),
         not seen.wrong)

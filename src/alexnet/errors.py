@@ -28,7 +28,7 @@ class UserError(ValueError):
 
 
 class FieldError(UserError):
-    """An impossible value of one field: of a recipe, or of a run. Who knows which option set the field names that.
+    """An impossible value of one field of a recipe or a run. The caller that knows which option set it names that.
 
     Attributes:
         field: the field's name: "batch_size".

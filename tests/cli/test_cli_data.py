@@ -96,7 +96,7 @@ def test_check_shows_classes_splits_and_counts(class_folders, tmp_path, capsys):
     assert "164 images of 4 classes (120 train, 44 val)" in printed
     assert any(line.split() == ["date", "palm", "30", "11"] for line in printed.splitlines())
     # Always answering one of four classes of 11 validation images each is wrong about 33 of 44.
-    assert "baselines: guessing is wrong for 75.0% of val\n" in printed  # no class is the largest
+    assert "baselines: 75.0% top-1 error on val by chance\n" in printed  # no class is the largest
     assert not (tmp_path / "cache").exists()  # a quick check writes nothing
     assert alexnet("pack", class_folders, tmp_path / "packed") == 0
     assert package.check(tmp_path / "packed").images == found.images

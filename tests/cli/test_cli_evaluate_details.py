@@ -35,7 +35,7 @@ def test_chance_and_the_largest_class_stand_beside_the_result(run, mixed, capsys
     assert alexnet("evaluate", run, mixed) == 0
     printed = capsys.readouterr().out
     # Of 44 images, 16 are in birch: always answering birch errs in 28 of 44.
-    assert "Guessing is wrong 75.0% of the time; always answering birch, 63.6%" in printed
+    assert "Chance: 75.0% top-1 error; always answering the largest class (birch): 63.6%" in printed
     assert "top-5" not in printed
     assert alexnet("evaluate", run, mixed, "--json") == 0
     result = json.loads(capsys.readouterr().out)

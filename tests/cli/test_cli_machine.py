@@ -135,7 +135,7 @@ def test_nothing_is_removed_where_nobody_can_be_asked(filled, capsys, monkeypatc
     assert alexnet("cache", "--clear", "all") == 2
     printed = capsys.readouterr().err
     assert "features/f.npy" in printed, "it says what it would remove"
-    assert "nothing has been removed, as nobody can be asked here; add --yes to remove this" in printed
+    assert "nothing has been removed, as there is no terminal to ask on; add --yes to remove this" in printed
     assert len(listed(capsys)["entries"]) == 4
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True, "readline": lambda _: "n\n"})())
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

@@ -33,7 +33,7 @@ def test_a_finished_run_is_resumed_without_repeating_its_options(run, class_fold
     assert alexnet("train", class_folders, "--resume", "--out", run, "--epochs", 6) == 0
     printed = capsys.readouterr()
     assert "best top-1 error" in printed.out
-    assert "\n  Guessing is wrong 75.0% of the time; always answering one of the largest classes, 75.0%\n" in (
+    assert "\n  Chance: 75.0% top-1 error; always answering one of the largest classes: 75.0%\n" in (
         printed.out)
     assert f"\n  Classify new images: alexnet predict {run} IMAGES\n" in printed.out
     assert "the run has already trained 6 epochs; give --epochs more than that to train longer" in printed.err

@@ -32,7 +32,7 @@ def test_srun_without_torchrun_is_refused_with_the_line_to_type(monkeypatch, cap
     with pytest.raises(SystemExit, match="2"):
         main(["train", "my data", "--arch", "paper", "--out", str(tmp_path / "run")])
     said = capsys.readouterr().err
-    assert said.startswith("alexnet: srun has started 16 tasks of train, which know nothing of each other; ")
+    assert said.startswith("alexnet: srun has started 16 tasks of train, which are independent of each other; ")
     assert "srun --ntasks=1 torchrun --standalone --nproc-per-node 16 -m alexnet train 'my data' --arch paper" in said
     assert not (tmp_path / "run").exists()
 
@@ -101,7 +101,7 @@ def test_a_run_on_one_of_several_gpus_prints_the_torchrun_line(
 def test_a_world_size_alone_does_not_make_tasks_of_srun_know_each_other(monkeypatch):
     tasks(monkeypatch, 16)
     monkeypatch.setenv("WORLD_SIZE", "16")
-    with pytest.raises(ValueError, match="srun has started 16 tasks of features, which know nothing of each other"):
+    with pytest.raises(ValueError, match="srun has started 16 tasks of features, which are independent of each other"):
         require_one_launch(["features", "run", "data", "out.npz"], app)
 
 

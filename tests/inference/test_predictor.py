@@ -47,7 +47,7 @@ def photo(tmp_path):
 
 
 def by_hand(saved, pixels_HWC: np.ndarray) -> torch.Tensor:
-    """The network's input, from an image of the stored side: the middle, less the mean, as torch wants it."""
+    """The network's input, from an image of the stored side: the middle, minus the mean, as torch wants it."""
     spec = saved.arch.input
     cut = slice((spec.side - spec.crop) // 2, (spec.side - spec.crop) // 2 + spec.crop)
     mean = np.broadcast_to(saved.mean_HWC.numpy(), pixels_HWC.shape)

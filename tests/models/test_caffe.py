@@ -79,7 +79,7 @@ def test_the_full_network_is_the_preset_of_its_name(tmp_path, pool_first, preset
 
 @pytest.mark.parametrize("form", ["legacy", "current"])
 def test_preprocessing_and_logits_equal_caffes(tmp_path, form):
-    """RGB image -> blue, green, red; less the mean image at the window's place; the central 227x227."""
+    """RGB image -> blue, green, red; minus the mean image at the window's place; the central 227x227."""
     rng, layers = np.random.default_rng(1), alexnet()
     mean_BGR = rng.uniform(60, 180, (3, 256, 256)).astype(np.float32)
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227, mean_file="x.binaryproto"), *layers]))

@@ -128,7 +128,7 @@ def test_onnx_carries_classes_network_and_provenance(folder):
     assert json.loads(facts["classes"]) == list("abcdefg")
     assert json.loads(facts["arch"])["name"] == "cifar"
     assert json.loads(facts["provenance"]) == {}
-    assert facts["input"] == "RGB, 28x28, 0..255 less the mean image"
+    assert facts["input"] == "RGB, 28x28, 0..255, minus the mean image"
 
 
 # --- torch.export -----------------------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ def test_numbers_of_a_network_that_takes_bgr_stand_in_the_order_of_its_channels(
     """Caffe's mean color of ImageNet is 104, 117, 123 in BGR; `InputSpec` has it in RGB."""
     saved = narrow("caffe", "input.mean=[123,117,104]", "input.scale=[3,2,1]")
     facts = input_metadata(saved, from_pixels=False)
-    assert facts["input"] == "BGR, 227x227, 0..255 less (104.0, 117.0, 123.0), divided by (1.0, 2.0, 3.0)"
+    assert facts["input"] == "BGR, 227x227, 0..255, minus (104.0, 117.0, 123.0), divided by (1.0, 2.0, 3.0)"
     assert json.loads(facts["mean"]) == [104, 117, 123]
     assert json.loads(facts["std"]) == [1, 2, 3]
     assert input_metadata(narrow("torchvision"), from_pixels=False)["input"] == (
-        "RGB, 224x224, 0..255 less (123.675, 116.28, 103.53), divided by (58.395, 57.12, 57.375)")
+        "RGB, 224x224, 0..255, minus (123.675, 116.28, 103.53), divided by (58.395, 57.12, 57.375)")

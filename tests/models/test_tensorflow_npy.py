@@ -75,7 +75,7 @@ def test_outputs_are_those_of_the_port(tmp_path):
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert expected.std() > 0.1
     assert not saved.class_names_known
-    assert "blue, green and red less 104, 117 and 124 are assumed" in saved.notes[0]
+    assert "blue, green and red minus 104, 117 and 124 are assumed" in saved.notes[0]
 
 
 @pytest.mark.parametrize("form", ["dict of dicts", "Python 2"])
@@ -100,7 +100,7 @@ def test_the_command_takes_names_and_a_mean(tmp_path, capsys):
     assert command("import", path, tmp_path / "out", "--classes", tmp_path / "names.txt", "--mean", "1,2,3") == 0
     printed = capsys.readouterr()
     assert "7 classes (a, ...); BGR crops of 227x227 from 256x256" in printed.out
-    assert "less 1, 2 and 3 are assumed" in printed.err
+    assert "minus 1, 2 and 3 are assumed" in printed.err
     assert open_weights(tmp_path / "out").mean_HWC.flatten().tolist() == [3, 2, 1]
 
 

@@ -50,7 +50,7 @@ def test_health_and_metadata(client, model):
     server = client.request("/v2")[2]
     assert (server["name"], server["extensions"]) == ("alexnet", [])
     metadata = client.request("/v2/models/trees")[2]
-    assert metadata.pop("parameters")["FP32"].startswith("the central 28 x 28 pixels of it, less the mean")
+    assert metadata.pop("parameters")["FP32"].startswith("the central 28 x 28 pixels of it, minus the mean")
     assert metadata == {
         "name": "trees", "versions": [ServedModel(model).sha256[:12]], "platform": "pytorch",
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
@@ -114,7 +114,7 @@ def test_pixels_with_the_channels_first_are_the_same_image(client, model):
 
 
 def test_a_tensor_prepared_by_the_rule_of_the_metadata_gives_the_same_output(client, model):
-    """The rule, by NumPy: the central 28 x 28 pixels, less the mean, divided by the scale, in the order of channels."""
+    """The rule, by NumPy: the central 28 x 28 pixels, minus the mean, divided by the scale, in the channels' order."""
     rule = client.request("/v2/models/trees")[2]["parameters"]
     *_, tensor = rule["alternative_inputs"]
     assert tensor == {"name": "image", "datatype": "FP32", "shape": [-1, 3, 28, 28]}

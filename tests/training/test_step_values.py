@@ -54,7 +54,7 @@ def test_smoothed_labels_give_the_loss_and_the_gradient_of_the_formula(smoothing
     expected = [smoothed_loss(row, label, smoothing) for row, label in zip(LOGITS, labels, strict=True)]
     assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-6)
     assert wrong.item() == 1
-    # The gradient with respect to a logit is its probability less its share of the label; the batch has two images.
+    # The gradient with respect to a logit is its probability minus its share of the label; the batch has two images.
     for image, (row, label) in enumerate(zip(LOGITS, labels, strict=True)):
         for k, value in enumerate(log_softmax(row)):
             share = smoothing / 4 + (1 - smoothing) * (k == label)

@@ -133,7 +133,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     ) -> Request | None:
         target, requested = urlsplit(url).hostname, urlsplit(request.full_url).hostname
         if urlsplit(request.full_url).scheme == "https" != urlsplit(url).scheme:
-            raise UserError(f"{requested} redirects from https to {url[:100]}, where nobody vouches for the file",
+            raise UserError(f"{requested} redirects from https to {url[:100]}, where a file is not authenticated",
                             "download the file another way")
         if self.same_host and target != requested:
             raise UserError(f"{requested} redirects to {target}, and only the host that you named is asked",

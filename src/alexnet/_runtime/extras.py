@@ -43,7 +43,7 @@ EXTRAS = {
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be imported; it is not. Of a dotted name, the packages above it are."""
+    """Whether a module can be imported, without importing it. For a dotted name, the packages above it are imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of a package above it

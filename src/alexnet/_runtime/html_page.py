@@ -28,7 +28,7 @@ def render_page(template: Path, **values: Any) -> str:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write a page atomically; missing folders are made. Of a file name that is not UTF-8, bytes become escapes."""
+    """Write a page atomically; missing folders are made. In a file name that is not UTF-8, bytes become escapes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: temporary.write_text(page, "utf-8", "backslashreplace"))
 

@@ -132,7 +132,7 @@ def find_repository(address: HubAddress) -> Repository | None:
 def open_repository(address: HubAddress, files: Sequence[str]) -> Repository:
     """A repository to download from. Says on standard error which commit it is, and where its files are.
 
-    If the hub does not answer, the files in the cache are used, and the reason is said.
+    If the hub does not answer, the files in the cache are used, and the reason is printed.
 
     Raises:
         UserError: there is no such repository or revision, or it lacks one of `files`.

@@ -73,7 +73,7 @@ def _mix(image, first, second, share, inside):
 
 @triton.jit
 def _finish(value, scale, shift, out, view, number, channel, inside, CROP: tl.constexpr):
-    """Add the view's color noise to values less their mean, divide by the scale, and store them."""
+    """Add the view's color noise to values minus their mean, divide by the scale, and store them."""
     value += tl.load(shift + 3 * view + channel, mask=inside, other=0.0)
     value /= tl.load(scale + channel, mask=inside, other=1.0)
     tl.store(out + view * CROP * CROP * 3 + number, value.to(out.dtype.element_ty), mask=inside)

@@ -18,8 +18,9 @@ Rounding = Literal["floor", "ceil"]
 Initialization = Literal["gaussian", "fan-in", "kaiming"]
 
 GAIN_SQUARED: dict[Activation, int] = {"relu": 2, "tanh": 1, "sigmoid": 16}
-"""Variance of the weights of `kaiming` times the fan-in. ReLU: He et al., arXiv 1502.01852. tanh and sigmoid: the
-squared inverse of the derivative at 0, 1 and 1/4, since Glorot and Bengio, AISTATS 2010, take units whose is 1."""
+"""Variance of the weights of `kaiming` times the fan-in. ReLU: He et al., arXiv 1502.01852. tanh and sigmoid: 1 / d^2,
+where d is the activation's derivative at 0 (tanh 1, sigmoid 1/4). Glorot and Bengio, AISTATS 2010, derive the variance
+for d = 1."""
 
 POST_OPS = ("act", "norm", "mapnorm", "pool", "avgpool")
 """What `Conv.post_ops` may name: activation, normalization, normalization within a map (`MapLRN`), max pooling, average

@@ -33,7 +33,7 @@ class ReadImages:
 
 
 def list_images(images: Sequence[str]) -> tuple[Path, ...]:
-    """The image files that files and folders mean, each once; what is left out is said on standard error."""
+    """The image files that files and folders mean, each once; what is left out is printed on standard error."""
     from alexnet.data.image_tree import list_image_files
 
     listed = list_image_files(images)

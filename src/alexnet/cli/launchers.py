@@ -62,7 +62,7 @@ def require_one_launch(arguments: Sequence[str], commands: App) -> None:
                 raise SystemExit(2)
             nodes = int(os.environ.get(launcher.nodes, "1"))
             raise UserError(
-                f"{launcher.name} has started {tasks} tasks of {command}, which know nothing of each other",
+                f"{launcher.name} has started {tasks} tasks of {command}, which are independent of each other",
                 f"let torchrun start the processes: {torchrun_line(arguments, tasks, nodes, os.environ)}; or set "
                 "WORLD_SIZE=1 if each task is a run of its own")
 

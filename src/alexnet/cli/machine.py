@@ -76,8 +76,8 @@ def _remove(chosen: Sequence[CacheEntry], yes: bool) -> None:
 
     say(cache_text(str(cache_folder()), chosen, will_be_removed=True))
     if not yes:
-        require(sys.stdin.isatty() and sys.stderr.isatty(), "nothing has been removed, as nobody can be asked here",
-                "add --yes to remove this")
+        require(sys.stdin.isatty() and sys.stderr.isatty(),
+                "nothing has been removed, as there is no terminal to ask on", "add --yes to remove this")
         print("Remove this? [y/N] ", end="", file=sys.stderr, flush=True)
         require(sys.stdin.readline().strip().lower() in ("y", "yes"), "nothing has been removed")
     for number, entry in enumerate(chosen):

@@ -58,9 +58,9 @@ def predict(
     """Predict the classes of images.
 
     For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
-    is then wrong more often than right. --sure sets another threshold. Of two classes the likeliest always has 50% or
-    more, so that only --sure marks any. An image of a class that the network does not know gets another class's name.
-    Under torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
+    is then wrong more often than right. --sure sets another threshold. With two classes the likeliest always has 50% or
+    more, so only --sure marks any. An image of a class that the network does not know gets another class's name. Under
+    torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
 
     NumPy predicts up to about 200 images of 64 pixels, or 70 of 224, on the CPU, because importing torch takes longer
     than that; onnxruntime runs ONNX files. The probabilities are the same to 0.001. --views 10, --fast, --classes and

@@ -24,7 +24,7 @@ SETTING_WIDTH = 25
 
 
 def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> str:
-    """What was measured, and the errors with their intervals, in lines. Of five classes there is no top-5 error.
+    """What was measured, and the errors with their intervals, in lines. Up to five classes have no top-5 error.
 
     Args:
         errors: the sums.
@@ -73,8 +73,9 @@ def look_alikes_text(errors: Errors, look_alikes: Errors | None) -> str:
 
 def baselines_text(found: Baselines) -> str:
     """The errors of guessing, in one line."""
-    return (f"Guessing is wrong {found.chance_top1_error:.1%} of the time; always answering "
-            f"{found.largest_class or 'one of the largest classes'}, {found.largest_class_error:.1%}")
+    largest = f"the largest class ({found.largest_class})" if found.largest_class else "one of the largest classes"
+    return (f"Chance: {found.chance_top1_error:.1%} top-1 error; always answering {largest}: "
+            f"{found.largest_class_error:.1%}")
 
 
 def _plural(number: int, thing: str) -> str:

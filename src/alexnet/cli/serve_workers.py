@@ -89,7 +89,7 @@ def run_processes(count: int, listener: socket.socket, stop_seconds: float, run:
 class _Supervisor:
     """Starts the processes, and waits for signals and for their pipes. It imports no torch and no prometheus_client.
 
-    The first process loads alone: what is wrong with a checkpoint is said once, and features of a reference set are
+    The first process loads alone: an error of a checkpoint is printed once, and features of a reference set are
     computed once, into the cache.
     """
 

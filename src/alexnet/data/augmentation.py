@@ -1,7 +1,8 @@
 """Data augmentation (§4.1) from (seed, epoch, image): random crops, mirror images, PCA color noise (size: recipe.py).
 
 Every random number is a hash of (seed, epoch, image index, draw), so any worker, rank or resumed run gives an image the
-same view. Random erasing is here too; trivial_augment.py and mixing.py have what else the paper has not.
+same view. Random erasing is here too; trivial_augment.py and mixing.py have the other augmentations that are not in the
+paper.
 Shapes: N images, C color channels, H rows, W columns.
 """
 

@@ -1,8 +1,8 @@
 """Content hashes: an image is identified by the bytes of its file, never by its path, its date or its position.
 
 A hash is XXH3 with 64 bits (xxhash.com), which reads a file of 110 KB in 2 microseconds. It is no cryptographic hash: a
-collision can be made on purpose, but nobody gains by one here. Among ImageNet's 1.3 million images, two different ones
-have the same hash by chance with a probability of 5e-8.
+collision can be made on purpose, but an attacker gains nothing by one here. Among ImageNet's 1.3 million images, two
+different ones have the same hash by chance with a probability of 5e-8.
 """
 
 from __future__ import annotations

@@ -52,10 +52,10 @@ class Baseline:
     @property
     def sentence(self) -> str:
         """Both errors; chance alone if several classes are the largest."""
-        guessing = f"guessing is wrong for {self.chance_error:.1%} of {self.split}"
+        chance = f"{self.chance_error:.1%} top-1 error on {self.split} by chance"
         if not self.largest_class:
-            return guessing
-        return f"{guessing}; always answering {self.largest_class}, for {self.largest_class_error:.1%}"
+            return chance
+        return f"{chance}; {self.largest_class_error:.1%} by always answering {self.largest_class}"
 
 
 def baseline(catalog: Catalog, broken: Collection[int] = ()) -> Baseline:

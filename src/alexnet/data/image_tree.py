@@ -87,7 +87,7 @@ class _Rest:
         self._first: dict[str, str] = {}
 
     def add_file(self, file: str, what: str) -> None:
-        """Count a file of a type. Of the places where a type occurs, only a common first folder is kept."""
+        """Count a file of a type. If a type occurs in several places, only their common first folder is kept."""
         if file in self._used:
             return
         place = f"{file.partition('/')[0]}/" if "/" in file else HERE

@@ -165,7 +165,7 @@ def _class_name(name: str) -> str:
 def _class_key(name: str) -> str:
     """Equal for names that a file system or an unpacking tool may have changed into each other.
 
-    Of a single letter, upper and lower case are two classes of characters.
+    For a single letter, upper and lower case are two classes of characters.
     """
     name = _class_name(name)
     return unicodedata.normalize("NFC", name.lower()) if len(name) > 1 else name
@@ -210,7 +210,7 @@ def _nested_notes(found: FoundSplits) -> list[str]:
 
 
 FEW_VALIDATION = 30
-"""Images. Of so few the error is known to plus or minus 18 points (95%, at an error of 50%)."""
+"""Images. With so few, the error is known to plus or minus 18 points (95%, at an error of 50%)."""
 
 
 def _few_validation_images(images: Mapping[str, ImagesByClass], folders: Mapping[str, str]) -> list[str]:

@@ -69,7 +69,7 @@ def batches(
     """Yield this rank's share of the global batches of one epoch, in order.
 
     An epoch is cut into batches as equal as possible, none larger than `batch_size`. On CUDA the batches go through
-    pinned memory, and each is copied while the one before it is used. Of a streamed split, each process fetches only
+    pinned memory, and each is copied while the one before it is used. For a streamed split, each process fetches only
     the shards that its own images are in, and none for batches before `start`.
 
     Args:

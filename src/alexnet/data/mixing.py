@@ -29,7 +29,7 @@ class MixedLabels:
     partner_labels_N: Tensor
     """int64 class numbers."""
     weight_N: Tensor
-    """float32 in 0..1: the weight of the image's own label. The partner's is 1 less it."""
+    """float32 in 0..1: the weight of the image's own label. The partner's is 1 minus it."""
 
     def __getitem__(self, rows: slice) -> MixedLabels:
         return MixedLabels(self.partner_labels_N[rows], self.weight_N[rows])

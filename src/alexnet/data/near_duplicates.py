@@ -1,10 +1,10 @@
 """Find near duplicates among millions of images, by multi-index hashing of their perceptual hashes.
 
-Hashes of 128 bits that differ in at most 15 bits, and thus those of near duplicates, differ in at most one bit of one
-of eight bands of 16 bits (Norouzi, Punjani and Fleet, arXiv 1307.2982). So the images are sorted by each band in turn,
-and each hash is compared with those whose band is the same, or differs in one bit: in each band with 1 image in 3,000,
-on average. No near duplicate is missed. 50,000 and 1.28 million images, as many as ImageNet has, take 5 seconds on one
-core.
+The hashes of near duplicates differ in at most 13 of 128 bits. So, of eight bands of 16 bits, at least one differs in
+at most one bit (pigeonhole; Norouzi, Punjani and Fleet, arXiv 1307.2982). The images are therefore sorted by each band
+in turn, and each hash is compared with those whose band is the same or differs in one bit: in each band with 1 image in
+3,000, on average. No near duplicate is missed. 50,000 and 1.28 million images, as many as ImageNet has, take 5 seconds
+on one core.
 
 Shapes: N images; Q images, each of which is searched for among M others; P probes, 34 for each query.
 """

@@ -20,7 +20,7 @@ def central_window(side: int, crop: int) -> slice:
 def center_views(
     pixels_NHWC: NDArray[np.uint8], spec: InputSpec, mean_HWC: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """The center crops, less the mean, divided by the scale: float32 [N, C, crop, crop] from uint8 [N, side, side, C].
+    """The center crops, minus the mean, divided by the scale: float32 [N, C, crop, crop] from uint8 [N, side, side, C].
 
     Args:
         pixels_NHWC: the stored images, RGB.

@@ -25,7 +25,7 @@ from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 
 Notes = Literal["long", "short", "none"]
-"""What is said of the data: all its notes, one line with the counts and what is ignored, or nothing."""
+"""What is printed about the data: all its notes, one line with the counts and what is ignored, or nothing."""
 
 
 def open_or_stream(
@@ -55,7 +55,7 @@ def open_or_pack(
 
     Args:
         say: called with one line for each thing the user should know.
-        notes: what is said of the data.
+        notes: what is printed about the data.
         division: whether this includes how data without a validation split is divided.
         progress: show a progress bar while packing.
         labels, group: as for `open_dataset`.

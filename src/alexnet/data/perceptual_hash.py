@@ -13,18 +13,20 @@ Imagenette packed at 64, 224 and 256 pixels (13,394 images, 89.7 million pairs),
   packed at 64, 128 or 256 pixels as JPEG of quality 90                 1       5        100%
   mirrored, half the size and JPEG of quality 20; JPEG of quality 10    2       16       99.8%
   1.2 times as bright, clipped                                          3       17       99%
-  1% cut off every edge; 2%; 5%                                         5 10 28 20 32 62 99% 77% 2%
+  1% cut off every edge                                                 5       20       99%
+  2% cut off every edge                                                 10      32       77%
+  5% cut off every edge                                                 28      62       2%
 
 No pair of Imagenette is within 13 bits; the closest, two golf balls, differ in 14, and the number of pairs grows by
 half with each bit. ImageNet has 700 times as many pairs of a training and a validation image, but 100 times fewer of
 one class, so a few of its 50,000 validation images are expected to look like a training image without being one.
 Rotated copies and cut-outs are not recognized.
 
-Of CIFAR-10's test images, 0.9% have a near duplicate among the training images; Barz and Denzler found 3.3% by eye,
-with weaker likenesses (arXiv 1902.00423). Images with little in them are alike by nature: of handwritten digits 32%
-have a near duplicate among 1,500 others, and of MNIST's 70,000 more (`near_duplicates.share_of_near_duplicates` tells
-such data from others). A copy of a plain image with smooth shades may not be recognized, since JPEG changes more of
-its content. An image of one color has no hash.
+0.9% of CIFAR-10's test images have a near duplicate among the training images; Barz and Denzler found 3.3% by eye,
+with weaker likenesses (arXiv 1902.00423). Images with little in them are alike by nature: 32% of handwritten digits
+have a near duplicate among 1,500 other digits, and a larger share among MNIST's 70,000
+(`near_duplicates.share_of_near_duplicates` tells such data from others). A copy of a plain image with smooth shades may
+not be recognized, since JPEG changes more of its content. An image of one color has no hash.
 
 Shapes: N images, S pixels per side of a square.
 """

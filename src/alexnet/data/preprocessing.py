@@ -158,7 +158,7 @@ class Preprocess(nn.Module):
         return self.normalize(views, mirrored_V, shift_VC, dtype, divisor)
 
     def crop(self, pixels_NHWC: Tensor, top_V: Tensor, left_V: Tensor, image_V: Tensor | None = None) -> Tensor:
-        """Windows of crop x crop, less the mean of the same pixels: float [V, C, crop, crop].
+        """Windows of crop x crop, minus the mean of the same pixels: float [V, C, crop, crop].
 
         Where the mean is central, `normalize` subtracts it.
         """
@@ -198,7 +198,7 @@ class Preprocess(nn.Module):
         self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, divisor: float = 1.0,
     ) -> Tensor:
-        """Mirror, add color noise, divide by the scale, and order the channels, of views less their mean.
+        """Mirror, add color noise, divide by the scale, and order the channels, of views minus their mean.
 
         A central mean is subtracted here, after mirroring.
 

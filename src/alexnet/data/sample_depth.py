@@ -1,7 +1,7 @@
 """Gray images of 16 and 32 bits, signed, or of floats (TIFF, PNG, PNM) -> 8 bits, if it is known which value is white.
 
 Pillow's own conversion clips them to white. What is white is stated by the format or a tag; where nothing states it and
-the values allow two readings, the image is refused: a wrong guess would make it nearly black, and nobody would see why.
+the values allow two readings, the image is refused: a wrong guess would make it nearly black without a visible reason.
 """
 
 from __future__ import annotations

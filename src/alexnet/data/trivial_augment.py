@@ -79,12 +79,12 @@ def shear_y(pixels_NHWC: Tensor, levels: Tensor) -> Tensor:
 
 
 def translate_x(pixels_NHWC: Tensor, levels: Tensor) -> Tensor:
-    """Move the image by `level` pixels to the right, less their fraction."""
+    """Move the image by `level` pixels to the right, rounded toward zero."""
     return _affine(pixels_NHWC, _matrix(levels, 1.0, 0.0, -levels.trunc(), 0.0, 1.0, 0.0))
 
 
 def translate_y(pixels_NHWC: Tensor, levels: Tensor) -> Tensor:
-    """Move the image by `level` pixels down, less their fraction."""
+    """Move the image by `level` pixels down, rounded toward zero."""
     return _affine(pixels_NHWC, _matrix(levels, 1.0, 0.0, 0.0, 0.0, 1.0, -levels.trunc()))
 
 

@@ -191,7 +191,7 @@ def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64])
     """The temperature with the lowest mean negative log-probability of the true classes.
 
     The loss is convex in the inverse temperature b. Its derivative is the mean over images of the logits' expectation,
-    under softmax(b logits), less the true class's logit; bisection finds where it is zero.
+    under softmax(b logits), minus the true class's logit; bisection finds where it is zero.
 
     Raises:
         UserError: no temperature between 0.01 and 100 is best: the network is right about every image, or no better
@@ -222,7 +222,7 @@ def calibration_error(
 ) -> CalibrationError:
     """Measure the loss and the ECE, and what the ECE of a calibrated network would be.
 
-    Of images in groups, the outcomes of such a network are drawn with the correlation that is measured within groups.
+    If images are in groups, the outcomes of such a network are drawn with the correlation measured within groups.
     """
     confidence_N = probabilities_NK.max(axis=1)
     right_N = predicted_classes(probabilities_NK, labels_N) == labels_N

@@ -1,6 +1,6 @@
 """Per-class metrics: precision, recall, F1 and AUC with 95% intervals, balanced accuracy, and chance error.
 
-Of images in groups the intervals are those of the effective number of images (`grouped`), estimated for each fraction.
+If images are in groups, the intervals use the effective number of images (`grouped`), estimated for each fraction.
 
 Shapes: N images, K classes.
 """

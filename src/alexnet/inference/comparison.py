@@ -1,8 +1,8 @@
 """Compare networks on the same images: McNemar's exact paired test, and the interval of the difference.
 
-Of images in groups, the test draws signs for whole groups and not for images, and the interval is that of the
-effective number of images (`grouped`): how the networks differ on one image of a group is how they differ on others
-(Obuchowski 1998, Statistics in Medicine 17:1495-1507).
+If images are in groups, the test draws signs for whole groups and not for images, and the interval uses the effective
+number of images (`grouped`): the networks tend to differ on all images of a group in the same way (Obuchowski 1998,
+Statistics in Medicine 17:1495-1507).
 
 Shapes: N images, R networks, G groups.
 """
@@ -30,7 +30,7 @@ class PairedTest:
     only_first_right: int
     only_second_right: int
     difference: float
-    """Top-1 error of the first less that of the second: positive if the second is better."""
+    """Top-1 error of the first minus that of the second: positive if the second is better."""
     interval: tuple[float, float]
     """95% (Bonett and Price 2012, adjusted Wald interval for paired proportions)."""
     p_value: float

@@ -1,6 +1,6 @@
 """Images in groups (`--group`): how few independent images they are worth, by the design effect of the groups.
 
-Images of one object, patient or scene are classified alike, so 20 of them tell less than 20 images of 20 objects. The
+Images of one object, patient or scene are classified alike, so 20 of them say less than 20 images of 20 objects. The
 design effect is the variance of a fraction (or mean) over that of as many independent images. Dividing the images by it
 gives the effective number of images, with which the formulas for independent images hold (Kish 1965; for fractions Rao
 and Scott 1992, Biometrics 48:577-585). Shapes: N images, G groups.
@@ -18,7 +18,7 @@ from alexnet.inference.statistics import critical_value
 from alexnet.models.checkpoint_json import GroupsJson
 
 FEW_GROUPS = 10
-"""With fewer groups the variance between groups is hardly known, and an interval is said to be unreliable."""
+"""With fewer groups the variance between groups is hardly known, and an interval is called unreliable."""
 
 
 class GroupSums(NamedTuple):

@@ -1,17 +1,18 @@
 """Find mislabeled images: a classifier on networks' features, fitted to other images, predicts another class.
 
-The images are divided into folds by their content hashes, so copies are in one fold; images of one group
-(--group) are, too. For each fold, logistic regression
-on a network's features of the other folds predicts its classes. The log-probabilities of several networks are averaged:
-for each image, those of the networks that were not trained on it, if there are any. So the runs of `train --folds`
-judge each image by the one network that has never seen it. A temperature for each split calibrates the result, as
-features fit training images better than others. An image is a suspect if its likeliest class is not its label, and is
-predicted as confidently as that class is on average (confident learning, arXiv 1911.00068). The first suspects are
-those with the largest log-odds of the predicted class against the label.
+The images are divided into folds by their content hashes, so copies are in one fold; images of one group (--group) are,
+too. For each fold, logistic regression on a network's features of the other folds predicts its classes. The
+log-probabilities of several networks are averaged: for each image, those of the networks that were not trained on it,
+if there are any. So the runs of `train --folds` judge each image by the one network that has never seen it. A
+temperature for each split calibrates the result, as features fit training images better than others. An image is a
+suspect if its likeliest class is not its label, and is predicted as confidently as that class is on average (confident
+learning, arXiv 1911.00068). The first suspects are those with the largest log-odds of the predicted class against the
+label.
 
-How many wrong labels are among the first suspects depends on the network. Of 50 of 13,424 images (Imagenette's 13,394
-and 30 copies of some of them, in validation) whose labels were replaced at random after training, mean of three
-drawings; and the ranks of five labels that were wrong in training already, with a dash for those that are no suspects:
+How many wrong labels are among the first suspects depends on the network. For this table, the labels of 50 of 13,424
+images (Imagenette's 13,394 and 30 copies of some of them, in validation) were replaced at random after training. The
+columns "first 25" to "200" count the replaced labels among so many suspects (mean of three drawings). The last column
+has the ranks of five labels that were already wrong in training; a dash is a label that is no suspect.
 
 | network: `small`, of images of | top-1 error | disagrees with | first 25 | 50 | 100 | 200 | the five |
 |---|---|---|---|---|---|---|---|
@@ -20,10 +21,11 @@ drawings; and the ranks of five labels that were wrong in training already, with
 | 96 pixels, 13 of 30 epochs | 24.2% | 16% | 18.3 | 27.0 | 33.3 | 36.7 | 6, 26, 129, -, - |
 | both of the above | | 16% | 18.7 | 27.7 | 32.7 | 35.3 | 4, 10, -, -, - |
 
-Of 200 wrong labels, 40%, 48% and, with both networks, 51% stand behind at most 20 right ones. Most of the right labels
-among the first suspects belong to unusual images. What did not help on all drawings: ten views, features of conv5, a
-perceptron or nearest neighbors instead of or beside logistic regression, the network's own probabilities,
-self-confidence, entropy, a penalty for classes that are often confused, fitting again without the suspects.
+With 200 replaced labels, the two networks rank 40% and 48% of them behind at most 20 right labels, and both together
+51%. Most of the right labels among the first suspects belong to unusual images. What did not help on all drawings: ten
+views, features of conv5, a perceptron or nearest neighbors instead of or beside logistic regression, the network's own
+probabilities, self-confidence, entropy, a penalty for classes that are often confused, fitting again without the
+suspects.
 
 Shapes: N images, D features, K classes, R networks.
 """

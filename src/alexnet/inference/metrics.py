@@ -1,6 +1,6 @@
 """Metrics: loss, top-1 and top-5 error of a classifier, with Wilson's 95% confidence intervals.
 
-Of images in groups (`--group`) the intervals are those of the effective number of images (`grouped`).
+If images are in groups (`--group`), the intervals use the effective number of images (`grouped`).
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def error_counts(probabilities_NK: Tensor, labels_N: Tensor) -> Tensor:
 
 
 def classes_ahead(probabilities_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """How many classes are not strictly less likely than the true one, less the true class itself: int64 [N]."""
+    """How many classes are not strictly less likely than the true one, minus the true class itself: int64 [N]."""
     return (~(probabilities_NK.gather(1, labels_N[:, None]) > probabilities_NK)).sum(1) - 1
 
 

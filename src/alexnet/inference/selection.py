@@ -25,7 +25,7 @@ from alexnet.errors import require
 from alexnet.models.seen import SeenImages
 
 NO_TEST = 0.1
-"""The fraction of look-alikes of training images from which a result is said to be no test error."""
+"""The fraction of look-alikes of training images from which the output says that a result is no test error."""
 
 
 class SelectionJson(TypedDict):

@@ -72,7 +72,7 @@ class Units:
     rank: float
     """Effective rank over the images: e to the entropy of the fractions of variance along principal axes."""
     max_rank: int
-    """The largest possible rank: the number of units, or of images less one."""
+    """The largest possible rank: the number of units, or of images minus one."""
     values: Histogram
     gradient: float
     """Root mean square of the loss's gradient with respect to the outputs, per image."""

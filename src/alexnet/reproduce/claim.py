@@ -20,7 +20,7 @@ train: clean training error, of the training images' center crops in evaluation 
 gap: overfitting, the validation split's top-1 error less the clean training error, both of center crops
 loss: cross-entropy on the validation split, in nats; compared as a ratio
 epochs: epochs until the clean training error falls to the claim's target; compared as a ratio
-recolored_rise: top-1 error on validation images with color noise, less the error on the same images without it
+recolored_rise: top-1 error on validation images with color noise, minus the error on the same images without it
 norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
 """
 
@@ -87,7 +87,7 @@ class Comparison:
     variant: str
     reference: str
     sign: int
-    """Expected sign of the variant's value less the reference's, or of the logarithm of their ratio: +1 or -1."""
+    """Expected sign of the variant's value minus the reference's, or of the logarithm of their ratio: +1 or -1."""
     paper: float | None = None
     """The published number: points or percent of error (negative: fewer errors), or a ratio. None: there is none."""
     quantity: Quantity = "top1"

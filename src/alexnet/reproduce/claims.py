@@ -22,7 +22,7 @@ PAPER_SCALE = (
     "arch.input.scale=1,1,1", "arch.initialization=gaussian", "arch.conv1.init_std=0.022", "arch.conv2.init_std=0.017",
     *(f"arch.{layer}.init_std=0.02" for layer in ("conv3", "conv4", "conv5")), "arch.dense.init_std=0.04",
     "arch.output_init_std=0.04", *BIASES_OF_1)
-"""Settings for activations of the paper's size, which §3.3's alpha is made for: pixels of 0 to 255 less their mean,
+"""Settings for activations of the paper's size, which §3.3's alpha is made for: pixels of 0 to 255 minus their mean,
 §5's biases, and §5's standard deviation of 0.01 times sqrt(the paper's fan-in / ours). With 0.01 itself the signal of
 our narrower layers vanishes: it falls by a factor of 10,000 from conv1 to fc6, and alpha x sum / k is 0.2%."""
 CONSTANT_RATE = "recipe.schedule=constant"
@@ -31,7 +31,7 @@ CAFFENET_BENCHMARK = "D. Mishkin's caffenet-benchmark"
 
 # --- The claims -------------------------------------------------------------------------------------------------------
 
-_GAP = ("the overfitting gap is the validation error less the clean training error, both of center crops; it is shown "
+_GAP = ("the overfitting gap is the validation error minus the clean training error, both of center crops; it is shown "
         "and not judged, since whatever makes training harder lowers it")
 _LOWEST_LOSS = "lowest loss"
 

@@ -89,7 +89,7 @@ class Design:
         return max(1, round(self.epochs * variant.epochs_factor))
 
     def setup(self, variant: Variant) -> tuple[Arch, Recipe]:
-        """A variant's network and recipe, less its learning rate."""
+        """A variant's network and recipe, without its learning rate."""
         claim = self.claim
         return variant.apply(*common_setup(self.side, self.epochs_of(variant), claim.network, claim.common, claim.crop))
 

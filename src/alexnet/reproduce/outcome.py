@@ -181,7 +181,7 @@ class OutcomeJson(MeasuredJson, _Read):
     epochs: int
     """Of each run; at most, where runs end at a target."""
     seeds: list[int]
-    """Fresh seeds, which chose nothing. Of ensembles, those of their members."""
+    """Fresh seeds, which chose nothing. For ensembles, those of their members."""
     quick: bool
     """Whether the runs were shortened by --quick, and decide nothing."""
     command: str

@@ -104,7 +104,7 @@ def read_outcomes(path: Path) -> list[OutcomeJson]:
     """Read a results file, in CLAIMS' order.
 
     Results stand side by side if anything in their design differs: data, side, images, epochs, seeds, precision or the
-    variants' settings. Of several results of one design the last line counts; `replaces` has the dates of the others.
+    variants' settings. If a design has several results, the last line counts; `replaces` has the dates of the others.
 
     Raises:
         UserError: the file does not exist, or a line is not the result of a claim that this version knows.

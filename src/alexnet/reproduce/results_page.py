@@ -112,10 +112,15 @@ by the thick one where there is no thin one.
 | verdict | rule |
 |---|---|
 | **supported** | significant, on the side that the claim predicts, and the bar reaches the line or lies beyond it |
-| **supported in sign** | significant, on that side, but the bar does not reach the solid line: the effect is smaller \
-than the published one; or only a bound of it is known, which is smaller |
-| **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: an \
-effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
+| **supported in sign** | *smaller effect:* significant, on that side, but the bar does not reach the solid line, so \
+the effect is smaller than the published one |
+| **supported in sign** | *unknown size:* significant, on that side, but only a bound of the effect is known, and its \
+bar does not lie beyond the line |
+| **contradicted** | *opposite effect:* significant, on the other side |
+| **contradicted** | *not the published effect:* not significant, and the bar does not reach the solid line, so an \
+effect of the published size is excluded |
+| **contradicted** | *no effect that counts:* the bar does not reach the dashed line, whether the difference is \
+significant or not |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
 Published differences of errors are compared as *relative* ones, because our errors differ from the paper's: "−3.3%"

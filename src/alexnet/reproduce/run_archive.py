@@ -1,7 +1,7 @@
 """Finished runs of claims in one file, without their weights (`reproduce --archive`).
 
-A claim takes more hours than a machine may have. Its finished runs, a line each, are small enough to be kept beside the
-results. A command that reads the file trains only what is not in it, and calculates a verdict from it in seconds.
+A claim may take longer than a machine is available. Its finished runs, a line each, are small enough to be kept beside
+the results. A command that reads the file trains only what is not in it, and calculates a verdict from it in seconds.
 
 A line stands for its run at any precision, on any machine and with any version of torch, since a claim is about the
 network, its recipe and its data. The result says where its runs were trained.

@@ -76,7 +76,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeriesTest:
-    """Whether two series differ in top-1 error, in fractions of the images. Differences: the first less the second."""
+    """Whether two series differ in top-1 error, in fractions of the images. Differences: the first minus the second."""
 
     method: Literal["paired t test", "Welch's t test"]
     unpaired_because: str

@@ -41,7 +41,7 @@ def paired_t_test(differences: Sequence[float], comparisons: int = 1) -> TTest:
 
 
 def welch_t_test(first: Sequence[float], second: Sequence[float]) -> TTest:
-    """Test the difference of two means, first less second, of values that are not paired and may spread unequally.
+    """Test the difference of two means, first minus second, of values that are not paired and may spread unequally.
 
     Welch (1947), with Satterthwaite's degrees of freedom.
 

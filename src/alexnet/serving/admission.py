@@ -1,8 +1,8 @@
 """Admission control: reject a request when the estimated waiting time is too long.
 
 The estimate is the sum, over each kind of work, of the items that come before the request's last one, times the seconds
-that one item took recently. Clients take turns, so of another client's pending items no more come first than the
-request's own client then has.
+that one item took recently. Clients take turns, so another client delays a request by at most as many items as the
+request's own client has queued.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _prediction(served: ServedModel, upload: Upload, output: Output, top: int, l
 
 
 def _validation(served: ServedModel) -> dict[str, object]:
-    """The checkpoint's validation errors. Of up to five classes there is no top-5 error, which would be 0."""
+    """The checkpoint's validation errors. With up to five classes there is no top-5 error, which would be 0."""
     errors: dict[str, object] = {**served.validation}
     if errors and not has_top5(len(served.model.classes)):
         errors.pop("top5_error", None)

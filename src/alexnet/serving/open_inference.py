@@ -116,8 +116,8 @@ def preparation(preprocess: Preprocess) -> dict[str, object]:
             {"name": INPUT, "datatype": "FP32", "shape": [-1, 3, spec.crop, spec.crop]}],
         "UINT8": f"RGB, 0 to 255: the shorter side rescaled to {spec.side} pixels (bilinear, antialiased), and the "
                  "central square",
-        "FP32": f"the central {spec.crop} x {spec.crop} pixels of it, less the mean, divided by the scale, channels in "
-                f"the order {spec.channels}",
+        "FP32": f"the central {spec.crop} x {spec.crop} pixels of it, minus the mean, divided by the scale, channels "
+                f"in the order {spec.channels}",
         "mean_RGB": mean if has_mean_image else preprocess.mean_HWC.flatten().tolist(), "scale_RGB": list(spec.scale)}
 
 

@@ -16,7 +16,7 @@ class RejectionPace:
 
     All clients share the event loop, which receives and parses requests. The rejections of a client have a rate,
     however many connections it has: always by the bytes of their bodies, and by their number while another client is
-    active. A client alone, or a proxy, is told at once that the server is overloaded.
+    active. A client alone, or a proxy, gets its 503 at once.
 
     Args:
         bytes_per_second: of one client's rejected bodies.

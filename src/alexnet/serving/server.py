@@ -225,7 +225,7 @@ class GracefulServer(uvicorn.Server):
 class ListeningSocket(socket.socket):
     """A socket whose backlog is independent of how many connections asyncio accepts at a time.
 
-    asyncio takes one number for both. Of several processes on one port, the first to wake up would accept all
+    asyncio takes one number for both. With several processes on one port, the first to wake up would accept all
     connections of a pool, and the others would be idle.
     """
 

@@ -153,6 +153,6 @@ class Service:
             try:
                 await self.decoder.trim_memory()
             except Exception as error:  # whatever it is: the next attempt may succeed
-                if repr(error) != last_failure:  # else it would be said every few seconds
+                if repr(error) != last_failure:  # else it would be logged every few seconds
                     last_failure = repr(error)
                     unless_closed(self.say)(f"freed memory cannot be returned to the system: {last_failure}")

@@ -4,8 +4,8 @@ Pillow and Python's parsers hold the interpreter's lock (GIL) for tens of millis
 handles no request. A worker has a lock of its own, a lower priority, and limits of memory and time. One that crashes
 costs one request and not the server.
 
-A worker reads messages from its standard input and writes the replies to its standard output. The server unpickles
-nothing that it replies, and limits the length of a reply. Workers start when they are first needed.
+A worker reads messages from its standard input and writes the replies to its standard output. The server never
+unpickles a worker's reply, and limits its length. Workers start when they are first needed.
 """
 
 from __future__ import annotations

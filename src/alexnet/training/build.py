@@ -111,7 +111,7 @@ def _first_network(spec: RunSpec, saved: Checkpoint | None) -> tuple[AlexNet, Pr
     elif spec.init:
         taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
         provenance = {"init": {**spec.init.describe(), "taken": taken, "drawn": drawn}}
-        if spec.init.arch.input == spec.arch.input:  # the weights were trained on images less that mean
+        if spec.init.arch.input == spec.arch.input:  # the weights were trained on images minus that mean
             preprocess = spec.init.preprocess()
     return network, preprocess, provenance
 

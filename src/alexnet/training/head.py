@@ -32,7 +32,7 @@ UNCHOSEN = 0.01
 """Weight decay where no class has enough images to hold one out."""
 
 HELD_OUT = 5
-"""Of each class, one training image in so many is held out to choose the weight decay."""
+"""One training image in so many of each class is held out to choose the weight decay."""
 
 LARGEST_BYTES = 8e9
 """Most memory for the features."""

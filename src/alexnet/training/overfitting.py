@@ -1,6 +1,7 @@
 """Warn when the validation loss rises far above its minimum while the training loss goes on falling.
 
-The report calls overfitting something else, a gap of the errors (`reproduce.report.fit`); the network may have none.
+This is not what the report calls overfitting, the gap between training and validation error (`reproduce.report.fit`).
+The loss can rise without such a gap.
 """
 
 from __future__ import annotations

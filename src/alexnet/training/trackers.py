@@ -55,7 +55,7 @@ def point(event: Event) -> Point | None:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run when it is opened."""
+    """What a tracker receives about a run when it is opened."""
 
     out: Path
     step: int

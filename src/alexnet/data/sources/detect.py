@@ -40,7 +40,7 @@ FROM_FOLDERS = "folders"
 """As `labels`: the class folders are the labels, whatever tables lie beside them."""
 
 _MOST_UNUSED = 3
-"""Tables of which is said why they are not used; the data's first note names them all among what is ignored."""
+"""Tables for which a note says why they are not used; the data's first note names them all among what is ignored."""
 
 _DATA = ("a folder with a folder of images for each class, a packed folder, or the name "
          f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")

@@ -5,7 +5,7 @@ Where Caffe differs from torch, and what it becomes here:
   pooling rounds its output size up                      Arch.pool_rounding = "ceil"; convolutions round down
   LRN divides alpha by n; k is 1 by default              LRN.divide_by_n, and its neighbors reach across the towers
   pool before norm (caffenet) or after (bvlc_alexnet)    Conv.post_ops, in the order of the layers
-  blue, green, red on 0..255, less a mean of 3x256x256   InputSpec.channels = "BGR"; the mean is turned into RGB, HWC
+  blue, green, red on 0..255, minus a mean of 3x256x256  InputSpec.channels = "BGR"; the mean is turned into RGB, HWC
   group: output maps in blocks, each of its own inputs   the same as torch's groups
   fully connected: maps, rows, columns in a row          the same as torch's flatten
 """

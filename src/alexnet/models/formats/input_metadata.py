@@ -52,7 +52,7 @@ def describe_input(saved: Checkpoint, from_pixels: bool = False) -> str:
     mean = (str(spec.mean[::order]) if isinstance(spec.mean, tuple) else
             {"pixel": image, "channel": "the mean color"}[spec.mean])
     scale = "" if spec.scale == (1.0, 1.0, 1.0) else f", divided by {spec.scale[::order]}"
-    return f"{spec.channels}, {spec.crop}x{spec.crop}, 0..255 less {mean}{scale}"
+    return f"{spec.channels}, {spec.crop}x{spec.crop}, 0..255, minus {mean}{scale}"
 
 
 def _mean(saved: Checkpoint, channels: str) -> str:

@@ -123,7 +123,7 @@ def _input(saved: Checkpoint) -> str:
         mean += " (its center crop, from other crops and mirrored ones too)"
     scale = f", divided by {spec.scale}" if spec.scale != (1.0, 1.0, 1.0) else ""
     return (f"Input: the shorter side rescaled to {spec.side} pixels, the center crop of {spec.crop}x{spec.crop}; "
-            f"0..255, less {mean}{scale}; channels in the order {spec.channels}. `{MEAN}` holds the mean, `{CONFIG}` "
+            f"0..255, minus {mean}{scale}; channels in the order {spec.channels}. `{MEAN}` holds the mean, `{CONFIG}` "
             "everything else.")
 
 

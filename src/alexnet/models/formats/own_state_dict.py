@@ -1,7 +1,7 @@
 """A plain state dict under this package's own layer names (`features.conv1.weight`): find its network by the shapes.
 
-`torch.save(network.state_dict(), FILE)` writes such a file. It has the weights and nothing else. What it does not say
-is taken from the preset network whose tensors have the same names and shapes, and told to the user.
+`torch.save(network.state_dict(), FILE)` writes such a file. It has the weights and nothing else. Everything else is
+taken from the preset network whose tensors have the same names and shapes, and a note tells the user.
 """
 
 from __future__ import annotations

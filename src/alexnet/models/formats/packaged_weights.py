@@ -1,7 +1,8 @@
 """Write and read the package's weights: int8 with one scale for each output channel, or fp16, in one small file.
 
-Only the weights of convolutions and fully connected layers are stored so. Biases, batch normalization and the mean
-image are small, and stay in float32. Loading gives float32 weights, so every command and `train --init` can use them.
+Only the weights of convolutions and fully connected layers are stored in this format. Biases, batch normalization and
+the mean image are small, and stay in float32. Loading gives float32 weights, so every command and `train --init` can
+use them.
 """
 
 from __future__ import annotations

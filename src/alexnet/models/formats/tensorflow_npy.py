@@ -2,7 +2,7 @@
 
 Layout of the port (ethereon/caffe-tensorflow): convolutions HWIO; fully connected layers [inputs, outputs]; fc6 reads
 the maps in the order row, column, map, where torch has map, row, column. The network is Caffe's (presets.CAFFE): its
-input is blue, green, red of 227x227, less a mean of 104, 117, 124 (kratzert/finetune_alexnet_with_tensorflow).
+input is blue, green, red of 227x227, minus a mean of 104, 117, 124 (kratzert/finetune_alexnet_with_tensorflow).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_npy(
     provenance = file_provenance("Caffe", path)
     provenance["assumed"] = [*assumed_names(arch.classes, classes), (
         f"the file does not say what its images were like: crops of {arch.input.crop}x{arch.input.crop} pixels, blue, "
-        f"green and red less {blue:g}, {green:g} and {red:g} are assumed")]
+        f"green and red minus {blue:g}, {green:g} and {red:g} are assumed")]
     return Checkpoint(
         arch=arch, weights=check_state_dict({key: state[key] for key in expected}, arch, path), provenance=provenance,
         mean_HWC=torch.tensor([red, green, blue]).reshape(1, 1, 3),

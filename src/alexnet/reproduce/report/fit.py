@@ -1,8 +1,8 @@
 """Underfitting and overfitting: the error on the training images as they are, beside that on the validation images.
 
 The training error of the log is measured while the weights change, and with the augmentation and dropout that the run
-has: it is higher than the error that the finished network makes on its training images, so it cannot tell one from the
-other.
+has: it is higher than the error that the finished network makes on its training images, so a comparison with it cannot
+tell underfitting from overfitting.
 
 Shapes: N training images, D features, K classes.
 """

@@ -1,7 +1,7 @@
 """Write the page of `alexnet export --to web`: a folder of static files, or one HTML file that opens without a server.
 
-The page asks no other host for anything: its content security policy allows its own files only, and of the one file
-nothing at all.
+The page asks no other host for anything: its content security policy allows requests for its own files only; the
+single-file page may make no request.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Signs of life: how a process notices that another one is lost, however long the others may work.
 
-torchrun notices a process that ends, but not one that hangs, and a collective operation fails after its timeout,
-however good the reason for which another process is late. Before training starts, one process may pack images for
-hours while the others wait; later, rank 0 may wait for a slow disk. So each process writes a sign of life into the
-store every few seconds, and rank 0 looks for those of the others, and the others for that of rank 0.
+torchrun notices a process that ends, but not one that hangs, and a collective operation fails after its timeout, even
+if the other process is late for a legitimate reason. Before training starts, one process may pack images for hours
+while the others wait; later, rank 0 may wait for a slow disk. So each process writes a sign of life into the store
+every few seconds. Rank 0 looks for those of the others, and the others look for that of rank 0.
 """
 
 from __future__ import annotations

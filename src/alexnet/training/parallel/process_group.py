@@ -44,7 +44,7 @@ class Closable(Protocol):
 
 
 class ProcessGroup:
-    """This process among the others of a run. Of size 1, it never sends anything.
+    """This process among the others of a run. With size 1, it never sends anything.
 
     Args:
         rank: number of this process; rank 0 logs, saves and reports.
@@ -238,7 +238,7 @@ class ProcessGroup:
                 each *= 2
 
     def count_all_reduce(self, what: str, values: Tensor) -> None:
-        """Count what an all-reduce in a ring sends from each process: every byte twice, less its own part."""
+        """Count what an all-reduce in a ring sends from each process: every byte twice, minus its own part."""
         self.sent[what] += 2 * (self.size - 1) / self.size * values.numel() * values.element_size()
 
     # --- The end ---

@@ -1,8 +1,8 @@
 """Straggler detection: how long each process works in a step, and how long it waits for the others.
 
-In a synchronous step all processes take equally long: who is slow works, and the others wait for it in a collective
-operation. So the time in these operations is measured, on CUDA by events on the device, which hold nothing up. Every
-few steps the processes add their times to a sum that they make anyway (`Trainer`).
+In a synchronous step all processes take equally long: the slowest process computes while the others wait for it in a
+collective operation. So the time in these operations is measured, on CUDA by events on the device, which hold nothing
+up. Every few steps the processes add their times to a sum that they make anyway (`Trainer`).
 """
 
 from __future__ import annotations

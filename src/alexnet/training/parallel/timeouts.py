@@ -17,7 +17,7 @@ NCCL_SECONDS = 120.0
 timeout aborts the process."""
 
 STREAM_SECONDS = 320.0
-"""Of streamed data: a shard and its index are each requested five times for up to 30 seconds (`data.remote`)."""
+"""For streamed data: a shard and its index are each requested five times for up to 30 seconds (`data.remote`)."""
 
 
 def step_seconds(backend: str, *, is_streamed: bool, asked: float | None = None) -> float:
