@@ -36,7 +36,8 @@ def test_the_images_that_an_output_counts_and_lists_are_those_of_the_folder_in_i
     for block, output in pairwise(blocks(PAGE)):
         if block.language != "sh":
             continue
-        (folder,) = {word for line in block.lines for word in shlex.split(line) if word.startswith(("PHOTOS", "NEW"))} or {""}
+        (folder,) = {word for line in block.lines for word in shlex.split(line)
+                     if word.startswith(("PHOTOS", "NEW"))} or {""}
         counted = re.findall(r"\bof (\d+) images|^PHOTOS: (\d+) images", output.text, re.MULTILINE)
         assert {int("".join(number)) for number in counted} <= {images.get(folder)}
         listed = re.findall(r"^((?:PHOTOS|NEW)/\S+?),", output.text, re.MULTILINE)

@@ -34,8 +34,6 @@ class Layer:
     """The formula of the output's side."""
     worked: str = ""
     """The formula with its numbers and result: "(224 - 11)/4 + 1 = 54.25, ceil 55"."""
-    constants: str = ""
-    """What a layer without a formula is set to: "p 0.5" of dropout, and the constants of response normalization."""
     kernel: int = 1
     stride: int = 1
     padding: int = 0
@@ -55,6 +53,8 @@ class Layer:
     begin: int = 0
     """First pixel of the first unit's receptive field with padding, so at most 0."""
     notes: tuple[str, ...] = ()
+    constants: str = ""
+    """Of a layer without a formula: "p=0.5" of dropout, and those of response normalization."""
 
     @property
     def neurons(self) -> int:
@@ -341,16 +341,15 @@ def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
         note = (f"each activation a becomes a / (1 + {own.alpha:g} / {own.side**2} x the sum of a^2) ^ {own.beta:g}, "
                 f"summed over the {window} window around it in its own map; the paper does not mention this layer")
         return Layer(f"mapnorm{number}", f"normalization within a map, {window}", shape, shape, kernel=own.side,
-                     constants=f"side {own.side}, alpha {own.alpha:g}, beta {own.beta:g}", notes=(note,))
+                     constants=f"{window} α={own.alpha:g} β={own.beta:g}", notes=(note,))
     if arch.norm == "batch":
         return _batch_norm(number, shape)
-    lrn = arch.lrn
-    share = f" / {lrn.n}" if lrn.divide_by_n else ""
+    lrn, share = arch.lrn, f" / {arch.lrn.n}" if arch.lrn.divide_by_n else ""
     tower = " of the same tower" if lrn.within_tower and arch.towers > 1 else ""
-    constants = f"k {lrn.k:g}, n {lrn.n}, alpha {lrn.alpha:g}, beta {lrn.beta:g}"
-    return Layer(f"norm{number}", "local response normalization", shape, shape, constants=constants, notes=(
+    return Layer(f"norm{number}", "local response normalization", shape, shape, notes=(
         f"each activation a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed "
-        f"over {lrn.n} neighboring maps{tower} (§3.3)",))
+        f"over {lrn.n} neighboring maps{tower} (§3.3)",),
+                 constants=f"k={lrn.k:g} n={lrn.n} α={lrn.alpha:g} β={lrn.beta:g}")
 
 
 def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -373,8 +372,8 @@ def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
     note = f"training zeroes each unit with probability {arch.dropout:g}; inference zeroes none (§4.2)"
     for dense in arch.dense:
         number += 1
-        flat = (math.prod(shape),)
-        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, constants=f"p {arch.dropout:g}", notes=(note,)))
+        flat, p = (math.prod(shape),), f"p={arch.dropout:g}"
+        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,), constants=p))
         if arch.dropout and arch.dropout_on_inputs:
             yield dropout
         layer = seeing(_fully_connected(f"fc{number}", shape, dense.width))
