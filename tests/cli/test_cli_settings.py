@@ -100,7 +100,8 @@ def test_list_shows_every_setting_of_a_recipe_with_its_meaning(capsys):
     settings = {setting["path"]: setting for setting in preset["settings"]}
     assert settings.keys() == {f"recipe.{field.name}" for field in fields(Recipe) if field.name != "name"}
     assert settings["recipe.learning_rate"] == {
-        "path": "recipe.learning_rate", "value": 0.1, "default": 0.01, "meaning": "Initial learning rate (§5: 0.01)."}
+        "path": "recipe.learning_rate", "value": 0.1, "default": 0.01, "meaning": "Initial learning rate (§5: 0.01).",
+        "is_used": True}
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -110,12 +111,26 @@ def test_list_groups_the_settings_of_a_recipe_and_fits_the_terminal(monkeypatch,
     printed = capsys.readouterr().out
     assert printed.startswith("recipe modern: What has replaced the paper's training since: a linear schedule")
     assert "  recipe.learning_rate = 0.1   (default: 0.01)\n      Initial learning rate (§5: 0.01).\n" in printed
-    changed, same, off = re.split("\nAs in the paper:|\nOff:", printed.partition("Other than the paper's:")[2])
+    changed, same, off, _ = re.split(
+        "\nAs in the paper:|\nOff:|\nNot used", printed.partition("Other than the paper's:")[2])
     assert ("recipe.nesterov = true" in changed, "recipe.momentum = 0.9" in same, "recipe.clip_norm = 0.0" in off) == (
         True, True, True)
     assert all(len(re.findall(rf"recipe\.{field.name} = ", printed)) == 1 for field in fields(Recipe) if
                field.name not in ("name", "epochs")), "each is listed once"
     assert max(map(len, printed.splitlines())) <= min(columns, 100)
+
+
+@pytest.mark.parametrize(("name", "unused"), [
+    ("paper", {"arch.map_lrn.side", "arch.map_lrn.alpha", "arch.map_lrn.beta", "recipe.crop_area", "recipe.train_crop",
+               "recipe.class_weight_cap"}),
+    ("torchvision", {f"arch.lrn.{name}" for name in ("k", "n", "alpha", "beta", "divide_by_n", "within_tower")}
+     | {f"arch.map_lrn.{name}" for name in ("side", "alpha", "beta")}
+     | {"recipe.class_weight_cap", "recipe.lighting_scale", "recipe.patience"})])
+def test_settings_that_another_one_makes_irrelevant_are_not_listed_as_the_papers(name, unused, capsys):
+    assert alexnet("list", name) == 0
+    parts = capsys.readouterr().out.split("\nNot used, because another setting decides otherwise:")[1:]
+    found = [re.findall(r"^  ((?:arch|recipe)\.[a-z_.]+) =", part.partition("\n\n")[0], re.M) for part in parts]
+    assert {path for paths in found for path in paths} == unused
 
 
 def test_list_says_what_each_network_and_recipe_is_and_which_to_take(monkeypatch, capsys):

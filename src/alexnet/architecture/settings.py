@@ -17,7 +17,9 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.explain_diff import BASES, SOURCES
 from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS
 from alexnet.architecture.overrides import Json
+from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import ABOUT_RECIPES, RECIPES, default_recipe
+from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, did_you_mean
 
 
@@ -31,6 +33,8 @@ class Setting:
     default: Json
     """The field's default, in a recipe the paper's value; None for a field without one."""
     meaning: str
+    is_used: bool = True
+    """False: another setting makes this one irrelevant, as the crop `window` does the area of resized crops."""
 
     @property
     def differs(self) -> bool:
@@ -94,10 +98,10 @@ def presets_named(name: str) -> list[Preset]:
     found = []
     if name in ARCHS:
         found.append(Preset("network", name, ABOUT_ARCHS[name], _source(name, recipe=False),
-                            tuple(_settings("arch", ARCHS[name]))))
+                            tuple(_in_use(_settings("arch", ARCHS[name]), _unused_of_network(ARCHS[name])))))
     if name in RECIPES:
         found.append(Preset("recipe", name, ABOUT_RECIPES[name], _source(name, recipe=True),
-                            tuple(_settings("recipe", RECIPES[name]))))
+                            tuple(_in_use(_settings("recipe", RECIPES[name]), _unused_of_recipe(RECIPES[name])))))
     return found
 
 
@@ -123,6 +127,25 @@ def _settings(path: str, config: Any) -> Iterator[Setting]:
         elif field.name != "name":
             default = None if field.default is dataclasses.MISSING else field.default
             yield Setting(name, _plain(value), _plain(default), meanings.get(field.name, ""))
+
+
+def _in_use(settings: Iterator[Setting], unused: tuple[str, ...]) -> Iterator[Setting]:
+    """The settings; those whose paths begin with one of `unused` are marked."""
+    for setting in settings:
+        yield dataclasses.replace(setting, is_used=not setting.path.startswith(unused)) if unused else setting
+
+
+def _unused_of_network(arch: Arch) -> tuple[str, ...]:
+    layers = {op for conv in arch.conv for op in conv.post_ops.split()}
+    lrn = arch.norm == "lrn" and "norm" in layers
+    return (*(() if lrn else ("arch.lrn.",)), *(() if "mapnorm" in layers else ("arch.map_lrn.",)))
+
+
+def _unused_of_recipe(recipe: Recipe) -> tuple[str, ...]:
+    used = {"recipe.crop_area": recipe.crop == "resized", "recipe.train_crop": recipe.crop == "resized",
+            "recipe.class_weight_cap": recipe.class_weights in ("auto", "balanced"),
+            "recipe.lighting_scale": recipe.lighting > 0, "recipe.patience": recipe.schedule == "plateau"}
+    return tuple(path for path, is_used in used.items() if not is_used)
 
 
 def _plain(value: Any) -> Any:

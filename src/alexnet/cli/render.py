@@ -18,6 +18,7 @@ from alexnet.architecture.arithmetic import (
     smallest_input,
 )
 from alexnet.architecture.explain_diff import differences
+from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
@@ -67,8 +68,10 @@ def _layer_table(explanation: Explanation) -> RenderableType:
                       f"{layer.parameters:,}" if layer.parameters else "",
                       f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
                       style="" if layer.parameters or layer.worked else "dim")
-    totals = (f"{arch.name}: {explanation.parameters:,} parameters, {explanation.multiply_adds / 1e6:,.1f} million "
-              f"multiply-adds an image (convolutions and fully connected layers), "
+    changed = ", changed" if arch != ARCHS.get(arch.name, arch) else ""
+    totals = (f"{arch.name}{changed}: {explanation.parameters:,} parameters, "
+              f"{explanation.multiply_adds / 1e6:,.1f} million multiply-adds an image (convolutions and fully "
+              "connected layers), "
               f"{explanation.activation_bytes / 1e6:.1f} MB of activations in fp32. Smallest input: "
               f"{smallest_input(arch)} pixels.")
     notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2), expand=False)

@@ -48,12 +48,15 @@ def settings_text(presets: Sequence[Preset]) -> str:
 
 def _groups(preset: Preset) -> list[tuple[str, list[Setting]]]:
     """The settings under their titles. Those of a network stay in the order of its layers."""
+    used = [setting for setting in preset.settings if setting.is_used]
+    unused = ("Not used, because another setting decides otherwise:",
+              [setting for setting in preset.settings if not setting.is_used])
     if preset.kind == "network":
-        return [("Settings, layer by layer:", list(preset.settings))]
-    same = [setting for setting in preset.settings if not setting.differs]
-    return [("Other than the paper's:", [setting for setting in preset.settings if setting.differs]),
+        return [("Settings, layer by layer:", used), unused]
+    same = [setting for setting in used if not setting.differs]
+    return [("Other than the paper's:", [setting for setting in used if setting.differs]),
             ("As in the paper:", [setting for setting in same if not setting.is_off]),
-            ("Off:", [setting for setting in same if setting.is_off])]
+            ("Off:", [setting for setting in same if setting.is_off]), unused]
 
 
 def _settings(settings: Sequence[Setting], seen: set[str]) -> Iterator[str]:

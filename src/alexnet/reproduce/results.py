@@ -110,7 +110,8 @@ def read_outcomes(path: Path) -> list[OutcomeJson]:
         UserError: the file does not exist, or a line is not the result of a claim that this version knows.
     """
     require(path.is_file(), f"{path} does not exist",
-            f"`alexnet reproduce CLAIM --data DATA --results {path}` writes it")
+            f"`alexnet reproduce CLAIM --data DATA --results {path}` writes it; the project's own results are in its "
+            "repository: `alexnet results docs/results.jsonl`")
     latest: dict[str, OutcomeJson] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         outcome = _outcome(line, f"line {number} of {path}")
