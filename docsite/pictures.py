@@ -161,13 +161,13 @@ def pooling_windows(side: int = 7) -> Drawing:
     return drawing
 
 
-def conv1_edge(first: int = 207) -> Drawing:
+def conv1_edge(first: int = 203) -> Drawing:
     """The last pixels of a row of 224, the zeros of the padding, and the last three kernels of conv1, five times."""
     cases = (("paper: rounded up", "ceil", 0, 224), ("Caffe: input 227", "floor", 0, 227),
              ("torchvision: padding 2", "floor", 2, 224), ("d2l: padding 1", "floor", 1, 224),
              ("no padding", "floor", 0, 224))
-    cell, height = 26.0, 76.0  # points: a pixel, a case
-    drawing = Drawing(20 * cell + 8, height * len(cases), "The last kernels of conv1 at the right edge of the image")
+    cell, height = 22.0, 76.0  # points: a pixel, a case
+    drawing = Drawing((227 - first) * cell + 8, height * len(cases), "The last kernels of conv1 at the right edge of the image")
     for number, (name, rounding, padding, side) in enumerate(cases):
         changed = override(ARCHS["paper"], [f"conv_rounding={rounding}", f"conv1.padding={padding}",
                                             f"input.crop={side}"])
@@ -182,7 +182,7 @@ def conv1_edge(first: int = 207) -> Drawing:
                          vertical="middle")
         for row, start in enumerate(starts):
             y = top + cell + 7 + 7 * row
-            drawing.line([(4 + cell * (max(start, first) + 0.1 - first), y), (4 + cell * (start + 10.9 - first), y)],
+            drawing.line([(4 + cell * (start + 0.1 - first), y), (4 + cell * (start + 10.9 - first), y)],
                          "blue", 3)
     return drawing
 
