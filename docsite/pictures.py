@@ -167,7 +167,8 @@ def conv1_edge(first: int = 203) -> Drawing:
              ("torchvision: padding 2", "floor", 2, 224), ("d2l: padding 1", "floor", 1, 224),
              ("no padding", "floor", 0, 224))
     cell, height = 22.0, 76.0  # points: a pixel, a case
-    drawing = Drawing((227 - first) * cell + 8, height * len(cases), "The last kernels of conv1 at the right edge of the image")
+    drawing = Drawing((227 - first) * cell + 8, height * len(cases),
+                      "The last kernels of conv1 at the right edge of the image")
     for number, (name, rounding, padding, side) in enumerate(cases):
         changed = override(ARCHS["paper"], [f"conv_rounding={rounding}", f"conv1.padding={padding}",
                                             f"input.crop={side}"])

@@ -25,6 +25,8 @@ PAPER_SCALE = (
 """Settings for activations of the paper's size, which §3.3's alpha is made for: pixels of 0 to 255 minus their mean,
 §5's biases, and §5's standard deviation of 0.01 times sqrt(the paper's fan-in / ours). With 0.01 itself the signal of
 our narrower layers vanishes: it falls by a factor of 10,000 from conv1 to fc6, and alpha x sum / k is 0.2%."""
+_ABOUT_SCALE = ("initial standard deviations are the paper's 0.01 times the square root of its fan-in divided by ours, "
+                "because with 0.01 the signal of these narrower layers vanishes")
 CONSTANT_RATE = "recipe.schedule=constant"
 CAFFENET_BENCHMARK = "D. Mishkin's caffenet-benchmark"
 """ImageNet at 128 pixels, one run each: https://github.com/ducha-aiki/caffenet-benchmark/blob/master/batchnorm.md"""
@@ -87,7 +89,7 @@ _ALL_IMAGES = (
            Variant("constant factor 2^-0.75", ("arch.lrn.alpha=0",)), Variant("response normalization")),
           (Comparison("response normalization", "no normalization", -1, -3.3, "errors", words="1.4 points of 42.1%"),
            Comparison("response normalization", "constant factor 2^-0.75", -1, quantity="errors", least=-2.5)),
-          epochs=40, common=PAPER_SCALE, rates=(0.0003, 0.001, 0.003), least_norm=0.1),
+          epochs=40, common=PAPER_SCALE, rates=(0.0003, 0.001, 0.003), least_norm=0.1, note=_ABOUT_SCALE),
     Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
           "stride 2, whose maps have equal dimensions",
           "overlapping pooling raises the error, or has no significant effect and 1.0% fewer errors are excluded",
@@ -172,7 +174,8 @@ _SPEED = (
           target=TARGET_ERROR, rates=(0.001, 0.003, 0.01), seeds=5, data="cifar10",
           note="the paper does not give the layers of its four-layer network, so ours is of our making (`alexnet list "
           "cifar`); the target is the clean training error after an epoch; the error that training itself counts is of "
-          "weights that change during the epoch, and so lags half an epoch behind"),
+          "weights that change during the epoch, and so lags half an epoch behind; a run lasts at most 16,000 steps, "
+          "however many images it has"),
     Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
           "tanh needs fewer epochs than ReLU, or a factor of 2 is excluded",
           (Variant("ReLU", tuned_by="epochs"), Variant("tanh", ("arch.activation=tanh",), tuned_by="epochs")),
@@ -186,7 +189,8 @@ _SPEED = (
           (Variant("biases of 0", tuple(setting.replace("=1", "=0") for setting in BIASES_OF_1), tuned_by="epochs"),
            Variant("biases of 1", tuned_by="epochs")),
           (Comparison("biases of 1", "biases of 0", -1, quantity="epochs", least=1 / 1.1),),
-          steps=4_000, common=(*PAPER_SCALE, CONSTANT_RATE), target=0.5, rates=(0.0003, 0.001, 0.003)),
+          steps=4_000, common=(*PAPER_SCALE, CONSTANT_RATE), target=0.5, rates=(0.0003, 0.001, 0.003),
+          note=f"{_ABOUT_SCALE}; a run lasts at most 4,000 steps, however many images it has"),
 )
 
 CLAIMS = {claim.name: claim for claim in (*_FEW_IMAGES, *_ALL_IMAGES, *_SPEED)}
