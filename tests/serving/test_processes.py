@@ -50,6 +50,15 @@ def connections_of(port, pid):
     return sum(f"socket:[{inode}]" in links for inode in sockets)
 
 
+def test_processes_without_a_temporary_folder_say_what_needs_it(trained, capsys, monkeypatch):
+    monkeypatch.setattr(serve_workers.tempfile, "tempdir", None)
+    monkeypatch.setattr(serve_workers.tempfile, "_candidate_tempdir_list", lambda: ["/no/such/folder"])
+    assert command("serve", trained, "--processes", 2, "--port", 0) == 2
+    printed = capsys.readouterr().err
+    assert "--processes keeps the metrics of all processes in a temporary folder, and none can be made" in printed
+    assert "or add --tmpfs /tmp to docker run" in printed
+
+
 @pytest.mark.slow
 def test_processes_share_a_port_sum_their_metrics_and_are_restarted(trained):
     with started(trained, "--processes", 2) as (process, line):

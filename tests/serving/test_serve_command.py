@@ -76,6 +76,18 @@ def test_a_server_for_all_networks_requires_a_token_or_warns(trained):
         assert process.communicate(timeout=60)[1] == STOPPING
 
 
+def test_the_server_needs_neither_captum_nor_matplotlib(trained, tmp_path):
+    """captum imports Matplotlib, which does not start where it can write to no folder."""
+    for name in ("captum", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with started(trained, PYTHONPATH=path) as (_, line):
+        explained = client_of(line).request(
+            "/explain", encoded(draw(np.random.default_rng(1), 2)), Content_Type="image/png")
+        assert explained[0] == 200
+        assert explained[2]["grad_cam"].startswith("data:image/png")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--port", 70000], "--port 70000 must be from 0 to 65535"),
     (["--max-queue-seconds", 0], "--max-queue-seconds 0.0 must be above 0"),

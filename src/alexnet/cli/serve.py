@@ -83,10 +83,12 @@ def serve(
     raise_file_limit(4 * limits.connections)
     options = ServeOptions(
         named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes, sure)
-    if processes == 1:
-        run_server(listener, options)
-    else:
-        run_processes(processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
+    with listener:
+        if processes == 1:
+            run_server(listener, options)
+        else:
+            run_processes(
+                processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
 
 
 def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:

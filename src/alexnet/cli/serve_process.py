@@ -173,7 +173,7 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again, options.sure)
     if note := always_sure_note(len(model.classes), model.is_calibrated, options.sure):
         tell(f"note: {note}")
-    served.explain(model.pixels(samples[0].png))  # before the server starts: it reports a missing package
+    served.explain(model.pixels(samples[0].png))  # before the server starts: a network that it fails for is refused
     return served
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from alexnet._runtime import notes
 from alexnet.cli.errors import failure
+from alexnet.errors import UserError
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where prometheus_client keeps the metrics of all processes. Read when it is imported."""
@@ -72,8 +73,11 @@ def run_processes(count: int, listener: socket.socket, stop_seconds: float, run:
         listener: bound; each process accepts connections on it.
         stop_seconds: after SIGTERM, until a process that still runs is killed.
         run: runs one of them.
+
+    Raises:
+        UserError: no temporary folder can be made for the metrics of all processes.
     """
-    with tempfile.TemporaryDirectory(prefix="alexnet-serve-") as folder:
+    with _metrics_folder() as folder:
         os.environ[METRICS_FOLDER] = folder
         supervisor = _Supervisor(count, listener, Path(folder), stop_seconds, run)
         supervisor.supervise()
@@ -84,6 +88,15 @@ def run_processes(count: int, listener: socket.socket, stop_seconds: float, run:
     if supervisor.stop_signal == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
+
+
+def _metrics_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="alexnet-serve-")
+    except OSError as error:
+        raise UserError("--processes keeps the metrics of all processes in a temporary folder, and none can be made "
+                        f"({(error.strerror or str(error)).lower()})", "make room in /tmp, let TMPDIR name another "
+                        "folder that can be written to, or add --tmpfs /tmp to docker run") from error
 
 
 class _Supervisor:
