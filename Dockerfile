@@ -48,7 +48,7 @@ USER 10001:10001
 
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", "\
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 CMD ["python", "-c", "\
 from http.client import HTTPConnection\n\
 connection = HTTPConnection('127.0.0.1', 8000, timeout=2)\n\
 connection.request('GET', '/ready')\n\

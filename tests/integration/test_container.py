@@ -101,6 +101,12 @@ def test_the_health_check_asks_ready_without_curl(said):
     assert "curl" not in " ".join(each.text for each in RUN)
 
 
+def test_the_container_may_load_as_long_as_the_pod(pod):
+    (text,) = [each.text for each in RUN if each.name == "HEALTHCHECK"]
+    probe = pod["containers"][0]["startupProbe"]
+    assert int(re.search(r"--start-period=(\d+)s", text)[1]) == probe["periodSeconds"] * probe["failureThreshold"]
+
+
 def test_the_port_is_the_same_everywhere(said, compose, pod):
     (port,) = said["EXPOSE"]
     assert options(said, [])["port"] == int(port)
@@ -264,10 +270,10 @@ def test_the_arguments_of_the_image_on_the_page_exist(said):
             assert f"`{host}/{Path(checkpoint).name}` is the folder of a run" in PAGE
 
 
-def test_the_links_on_the_page_lie_in_the_mounted_folder_and_can_be_followed_in_the_container(compose):
+def test_the_links_on_the_page_lie_in_the_mounted_folder_and_can_be_followed_in_the_container():
     """An absolute target, or one with the path of the host, would lead nowhere in the container."""
     text = (ROOT / "compose.yaml").read_text()
-    links = re.findall(r"ln -sfn\s+(\S+) runs/(\w+)", PAGE + text)
+    links = re.findall(r"ln\s+-sfn\s+(\S+)\s+runs/(\w+)", PAGE + text)
     assert len(links) == 5
     assert {name for _, name in links} == {"current"}
     assert all("/" not in target for target, _ in links)

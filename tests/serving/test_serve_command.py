@@ -104,8 +104,18 @@ def test_a_wrong_option_is_named_with_its_rule(trained, arguments, message, caps
 def test_the_file_of_a_token_must_hold_one(trained, tmp_path, monkeypatch, capsys):
     secret = tmp_path / "token"
     monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
+    for name, reason in ((secret, "no such file or directory"), (tmp_path, "is a directory")):
+        monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(name))
+        assert command("serve", trained) == 2
+        assert f"the file {name}, which ALEXNET_TOKEN_FILE names, cannot be read ({reason}); check the name, and" in (
+            capsys.readouterr().err)
+    monkeypatch.setenv("ALEXNET_TOKEN_FILE", "")  # as of an unset variable in compose.yaml
     assert command("serve", trained) == 2
-    assert f"{secret} cannot be read or written (no such file or directory)" in capsys.readouterr().err
+    assert "alexnet: ALEXNET_TOKEN_FILE is empty; let it name the file that holds the token" in capsys.readouterr().err
+    monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
+    secret.write_bytes(b"\xff")
+    assert command("serve", trained) == 2
+    assert "cannot be read (not UTF-8 text)" in capsys.readouterr().err
     secret.write_text("\n")
     assert command("serve", trained) == 2
     assert "the token is empty; give one, or leave out --token and unset ALEXNET_TOKEN and" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import say, unless_closed
 from alexnet.api.opening import open_data
 from alexnet.cli.app import class_names
 from alexnet.cli.serve_workers import Tell
@@ -22,6 +22,7 @@ from alexnet.cli.serve_workers import Tell
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.predictor import Model
+    from alexnet.models.checkpoint import Checkpoint
     from alexnet.models.checkpoint_json import ErrorsJson
     from alexnet.serving.limits import Limits
     from alexnet.serving.served_model import ServedModel
@@ -146,17 +147,22 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     from alexnet.serving.served_model import DEFAULT_NAME, ServedModel
 
     names = class_names(options.classes)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        saved = open_weights(checkpoint, names)
-    for warning in caught:  # such as that another checkpoint of the run is used
-        tell(f"warning: {warning.message}")
+
+    def load_weights(say_warning: Tell, fall_back: bool) -> Checkpoint:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            saved = open_weights(checkpoint, names, fall_back=fall_back)
+        for warning in caught:  # such as that another checkpoint of the run is used
+            say_warning(f"warning: {warning.message}")
+        return saved
+
+    saved = load_weights(tell, fall_back=True)
     model, errors = model_from_checkpoint(saved, choose_device(device), options.fast), saved.errors
     for note in model.notes:
         tell(f"note: {note}")
 
     def load_again() -> tuple[Model, ErrorsJson]:
-        again = open_weights(checkpoint, names, fall_back=False)
+        again = load_weights(unless_closed(tell), fall_back=False)
         require_same_place(saved.path, again.path)
         return model_from_checkpoint(again, choose_device(device), options.fast), again.errors
 
