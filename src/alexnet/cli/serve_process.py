@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from alexnet._runtime.notes import say, unless_closed
 from alexnet.api.opening import open_data
 from alexnet.cli.app import class_names
-from alexnet.cli.serve_workers import Tell
+from alexnet.cli.serve_workers import Tell, stopped_line
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
@@ -67,18 +67,22 @@ def run_server(listener: socket.socket, options: ServeOptions) -> None:
         with contextlib.suppress(OSError):  # the terminal may have been closed
             say("stopping: finishing the accepted requests")
 
-    _run(listener, options, options.device, say, say, on_stop)
+    def on_stopped(cut_off: int) -> None:
+        with contextlib.suppress(OSError):
+            say(stopped_line(cut_off))
+
+    _run(listener, options, options.device, say, say, on_stop, on_stopped)
 
 
 def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Tell, say_once: Tell,
-                       lifeline: int, has_started: Callable[[], bool]) -> None:
+                       lifeline: int, has_started: Callable[[], bool], on_stopped: Callable[[int], object]) -> None:
     """Run one of several server processes until a signal (`serve_workers.Run`)."""
     from alexnet._runtime.cpu_threads import usable_cores
 
     # Read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // options.processes)))
-    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, lifeline,
-         has_started)
+    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, on_stopped,
+         lifeline, has_started)
 
 
 def device_of(device: str, number: int) -> str:
@@ -90,13 +94,15 @@ def device_of(device: str, number: int) -> str:
 
 
 def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Tell, tell: Tell,
-         on_stop: Callable[[], None], lifeline: int | None = None,
+         on_stop: Callable[[], None], on_stopped: Callable[[int], object], lifeline: int | None = None,
          has_started: Callable[[], bool] = lambda: True) -> None:
     """Load the models, and process requests until a signal, or until `lifeline` becomes readable.
 
     Args:
         announce: called with the start message when the server accepts connections.
         tell: called with all other lines.
+        on_stop: called when the server begins to stop.
+        on_stopped: called at its end, with the number of accepted requests that were cut off.
         has_started: whether all processes of the server accept connections.
     """
     import asyncio
@@ -129,7 +135,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
     server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=drain,
-                           is_shared=options.processes > 1)
+                           on_stopped=on_stopped, is_shared=options.processes > 1)
     server.run(sockets=[listener])
 
 
