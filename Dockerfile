@@ -2,7 +2,7 @@
 #
 #     docker build -t alexnet .
 #     docker run -p 127.0.0.1:8000:8000 alexnet                               # the network in the package
-#     docker run -p 127.0.0.1:8000:8000 -v ./runs/mine:/model:ro alexnet /model
+#     docker run -p 127.0.0.1:8000:8000 -v ./runs:/model:ro alexnet /model/mine
 #
 # tests/integration/test_container.py lints this file, and runs its commands without a container engine.
 
@@ -41,14 +41,14 @@ RUN apt-get update \
 
 COPY --from=build /opt/alexnet /opt/alexnet
 
-# The server writes nothing. Libraries that want a home folder find /tmp, which may be a tmpfs.
+# The server writes nothing, except with --processes: metrics, in /tmp, which may be a tmpfs.
 ENV PATH=/opt/alexnet/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /tmp
 USER 10001:10001
 
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", "\
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 CMD ["python", "-c", "\
 from http.client import HTTPConnection\n\
 connection = HTTPConnection('127.0.0.1', 8000, timeout=2)\n\
 connection.request('GET', '/ready')\n\

@@ -8,10 +8,11 @@ from importlib import metadata
 import pytest
 
 from alexnet._runtime import extras, installation
+from alexnet._runtime.cache import size_text
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.locks import file_lock
 from alexnet.cli import machine
-from alexnet.cli.render_machine import age_text, size_text
+from alexnet.cli.render_machine import age_text
 from alexnet.data import cache_entries
 from alexnet.data.packing import LOCK, pack
 from alexnet.data.sources.detect import open_dataset
@@ -42,17 +43,17 @@ def test_doctor_names_versions_device_kernels_precision_cache_and_every_extra(ca
 
 
 def test_doctor_says_how_to_install_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr(extras, "is_installed", lambda module: module not in ("captum", "faiss"))
+    monkeypatch.setattr(extras, "is_installed", lambda module: module not in ("h11", "faiss"))
     found = examined(capsys)
     assert found["extra neighbors"]["state"] == "missing"
     assert found["extra neighbors"]["found"].endswith(": without faiss")
-    assert found["extra serve"]["found"].endswith(": without captum")
+    assert found["extra serve"]["found"].endswith(": without h11")
     assert (found["extra neighbors"]["remedy"], found["extra map"]["remedy"]) == (install_line("neighbors"), "")
     assert alexnet("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("-  extra neighbors"))
     assert lines[place + 1].strip() == install_line("neighbors"), "alone on its line, to be copied"
-    assert lines[-1].endswith("3 extras not installed (-)")
+    assert lines[-1].endswith("2 extras not installed (-)")
 
 
 def test_doctor_says_how_kernels_are_built_in_the_clone(capsys, monkeypatch):

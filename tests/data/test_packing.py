@@ -1,6 +1,7 @@
 """Packing: what is kept, what is refused, and that a pack killed at any moment resumes to the same bytes."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -318,6 +319,20 @@ def test_too_small_a_disk_is_refused_before_packing_with_both_sizes(tmp_path: Pa
     with pytest.raises(ValueError, match=r"needs 252\.0 GB more and its disk has 2\.0 GB free"):
         pack_drawn(tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("place", "remedy"), [
+    ("photos", "free some, or choose another DEST, a smaller --side or --codec jpeg"),
+    ("cache/alexnet/packed/photos", "free some, such as with alexnet cache --clear, or let XDG_CACHE_HOME name a "
+     "folder on another disk")])
+def test_the_remedy_for_a_small_disk_is_one_that_the_command_has(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, remedy: str):
+    """`train PHOTOS` packs into the cache, and has neither DEST nor --codec."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(packing, "packed_size_bytes", lambda *arguments: 3_200_000)
+    monkeypatch.setattr(packing.shutil, "disk_usage", lambda path: SimpleNamespace(free=4_000))
+    with pytest.raises(ValueError, match=re.escape(f"needs 3 MB more and its disk has 4 kB free; {remedy}")):
+        pack_drawn(tmp_path / place)
 
 
 def test_a_full_disk_is_reported_and_finished_shards_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

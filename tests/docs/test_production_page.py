@@ -1,9 +1,11 @@
 """docs/deploy/production.md: its configurations name options, paths and metrics that exist, and numbers that fit."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,28 @@ def test_the_unit_starts_the_server_with_options_that_exist():
     assert f"server 127.0.0.1:{port};" in NGINX
     assert f'"127.0.0.1:{port}"' in SCRAPE
     assert seconds_of("TimeoutStopSec", UNIT) > Limits.shutdown_seconds
+
+
+@pytest.mark.parametrize(("is_ready", "code"), [(True, 0), (False, 1)])
+def test_the_start_waits_no_longer_than_the_server_runs(tmp_path, is_ready, code):
+    """systemd runs it with the server's process in MAINPID: here one that has ended."""
+    curl = tmp_path / "curl"
+    curl.write_text(f"#!/bin/sh\nexit {0 if is_ready else 22}\n")
+    curl.chmod(0o755)
+    wait = shlex.split(re.search(r"^ExecStartPost=(.*)$", UNIT, re.MULTILINE)[1])
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    done = subprocess.run(wait, check=False, timeout=20, stderr=subprocess.DEVNULL,
+                          env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "MAINPID": str(ended.pid)})
+    assert done.returncode == code
+
+
+def test_the_lock_file_names_no_file_of_this_machine():
+    """A package of an editable installation or of a local wheel other than alexnet would be named by its path, too."""
+    (command,) = re.findall(r"`pip (freeze [^`>]*) > requirements.lock`", PAGE.read_text())
+    done = subprocess.run([sys.executable, "-m", "pip", *command.split()], capture_output=True, text=True, check=True)
+    assert "torch==" in done.stdout
+    assert not re.search(r"^(-e |alexnet\b)", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")

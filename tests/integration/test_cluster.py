@@ -97,13 +97,15 @@ def test_the_slurm_script_trains_an_epoch_in_two_tasks(stubs, packed, tmp_path):
                 break
     stubs("scontrol", "#!/bin/bash\n[ \"$*\" = 'show hostnames node[1-2]' ] && printf '127.0.0.1\\n127.0.0.2\\n'\n")
     stubs("srun", """#!/bin/bash
+[ "$1" = --cpus-per-task=4 ] && shift || exit 9 # srun does not take it from sbatch
 [ "$1" = --kill-on-bad-exit=1 ] && shift
 SLURM_NODEID=0 SLURMD_NODENAME=127.0.0.1 "$@" & first=$!
 SLURM_NODEID=1 SLURMD_NODENAME=127.0.0.2 "$@" & second=$!
 wait $first && wait $second
 """)
     environment = stubs.environment | {
-        "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": str(job), "SLURM_NNODES": "2", "PROCESSES": "1"}
+        "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": str(job), "SLURM_NNODES": "2", "PROCESSES": "1",
+        "SLURM_CPUS_PER_TASK": "4"}
     bash(CLUSTER / "slurm.sbatch", packed.path, "--arch", "cifar", "--epochs", "1", "--device", "cpu", "--precision",
          "fp32", "--set", "recipe.batch_size=30", "--out", tmp_path / "run", environment=environment)
     assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] == 1

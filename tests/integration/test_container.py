@@ -101,6 +101,12 @@ def test_the_health_check_asks_ready_without_curl(said):
     assert "curl" not in " ".join(each.text for each in RUN)
 
 
+def test_the_container_may_load_as_long_as_the_pod(pod):
+    (text,) = [each.text for each in RUN if each.name == "HEALTHCHECK"]
+    probe = pod["containers"][0]["startupProbe"]
+    assert int(re.search(r"--start-period=(\d+)s", text)[1]) == probe["periodSeconds"] * probe["failureThreshold"]
+
+
 def test_the_port_is_the_same_everywhere(said, compose, pod):
     (port,) = said["EXPOSE"]
     assert options(said, [])["port"] == int(port)
@@ -157,8 +163,8 @@ def test_the_options_of_compose_exist_with_and_without_a_model(compose, said):
     assert options(said, compose["services"]["alexnet"]["command"])["log"] == "json"
     own = yaml.safe_load(text.replace("# - /model", "- /model").replace("# volumes:", "volumes:"))["services"][
         "alexnet"]
-    assert options(said, own["command"])["checkpoints"] == ("/model",)
-    assert own["volumes"] == ["./runs/mine:/model:ro"]
+    assert options(said, own["command"])["checkpoints"] == ("/model/current",)
+    assert own["volumes"] == ["./runs:/model:ro"]
 
 
 def test_the_token_of_compose_is_a_file_that_neither_git_nor_the_image_gets(compose):
@@ -257,7 +263,21 @@ def test_the_arguments_of_the_image_on_the_page_exist(said):
     assert len(lines) == 2
     for line in lines:
         words = line.split("  #")[0].split()
-        options(said, words[words.index("alexnet") + 1:])
+        given = options(said, words[words.index("alexnet") + 1:])["checkpoints"]
+        mounts = [each.split(":")[:2] for each in words if each.endswith(":ro")]
+        for (host, container), checkpoint in zip(mounts, given, strict=True) if mounts else ():
+            assert Path(checkpoint).parent == Path(container), "a mount of the run itself would keep the old folder"
+            assert f"`{host}/{Path(checkpoint).name}` is the folder of a run" in PAGE
+
+
+def test_the_links_on_the_page_lie_in_the_mounted_folder_and_can_be_followed_in_the_container():
+    """An absolute target, or one with the path of the host, would lead nowhere in the container."""
+    text = (ROOT / "compose.yaml").read_text()
+    links = re.findall(r"ln\s+-sfn\s+(\S+)\s+runs/(\w+)", PAGE + text)
+    assert len(links) == 5
+    assert {name for _, name in links} == {"current"}
+    assert all("/" not in target for target, _ in links)
+    assert "- /model/current" in text
 
 
 def test_every_file_that_the_page_names_exists():

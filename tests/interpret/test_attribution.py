@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerAttribution, LayerGradCam
 
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.network_presets import ARCHS
@@ -243,6 +244,22 @@ def test_under_each_patch_stands_its_output():
 @pytest.mark.parametrize(("layer", "kind"), [("conv1", "map"), ("relu5", "map"), ("fc6", "unit"), ("fc8", "unit")])
 def test_a_number_names_a_map_of_a_convolution_and_a_unit_of_a_fully_connected_layer(layer, kind):
     assert top_patches.output_kind(ARCHS["paper"], layer) == kind
+
+
+@pytest.mark.parametrize("preset", ARCHS)
+def test_grad_cam_equals_that_of_captum(preset):
+    """Also where the caller has switched gradients off."""
+    arch = override(ARCHS[preset], ["conv.width=4", "dense.width=8"])
+    saved = saved_as(preset, "conv.width=4", "dense.width=8")
+    model = model_from_checkpoint(saved)
+    view = model.views(np.random.default_rng(7).integers(0, 256, (arch.input.side,) * 2 + (3,), np.uint8))
+    layer = attribution.last_activation(arch)
+    with torch.no_grad():
+        seen = attribution.grad_cam(model, view, 1, layer)
+    cam = LayerGradCam(model.network, model.network.named_layer(layer)).attribute(
+        view, target=1, relu_attributions=True)
+    expected = LayerAttribution.interpolate(cam, view.shape[2:], "bilinear")[0, 0].detach().numpy()
+    np.testing.assert_allclose(seen, expected / (expected.max() or 1), rtol=1e-4, atol=1e-5)
 
 
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):

@@ -5,9 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from markupsafe import escape
 
-from alexnet._runtime.extras import install_line
 from alexnet.architecture.network_presets import arch
 from alexnet.data.sources import embedded
 from alexnet.inference.classifier import Prediction
@@ -19,7 +17,7 @@ from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto, Photo, name_photos
 from alexnet.reproduce.pages.demo import kernel_text
 from command_line import alexnet
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.needs("captum", "pip install captum")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CAT, COINS = Photo("cat.png", "a cat", ("tabby", "tiger cat")), Photo("coins.png", "a tray of coins", ())
 
@@ -72,17 +70,6 @@ def test_the_photographs_are_named_with_the_right_names_that_the_network_knows(w
     assert cat.seen == 56 / 64
     assert cat.grad_cam_HW.shape == (56, 56)
     assert cat.pixels_HWC.shape == (300, 451, 3), "scikit-image's documentation of `chelsea`"
-
-
-def test_without_captum_the_photographs_are_named_and_the_page_says_what_is_left_out(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet.reproduce.demo_photos.is_installed", lambda name: name != "captum")
-    monkeypatch.setattr(demo, "PRETRAINED", str(weights))
-    said = []
-    demo._show_pretrained(tmp_path, said.append)
-    assert "  a cat: tabby (70%). Right." in said
-    page = (tmp_path / "demo.html").read_text()
-    assert f"captum is not installed (<code>{escape(install_line('interpret'))}</code>)" in page
-    assert "Grad-CAM of " not in page
 
 
 def test_the_demo_shows_the_pretrained_network_first_and_then_the_training(weights, tmp_path, capsys, monkeypatch):

@@ -238,7 +238,10 @@ def test_without_the_token_only_the_public_paths_respond(model, png):
         assert client.request("/model", Authorization="Bearer wrong")[0] == 401
         assert client.request("/model", Authorization="Bearer s\u00e9cret")[0] == 401
         assert client.predict(png)[0] == 401
-        assert client.predict(png, Authorization="Bearer secret")[0] == 200
+        for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):  # has no case (RFC 9110, 11.1)
+            assert client.predict(png, Authorization=f"{scheme} secret")[0] == 200
+        for other in ("Basic secret", "secret", "Bearersecret", "Bearer", "Bearer "):
+            assert client.predict(png, Authorization=other)[0] == 401
 
 
 def test_a_server_on_loopback_allows_only_the_loopback_names():

@@ -31,7 +31,6 @@ def test_the_extra_serve_installs_all_packages_that_serving_imports(trained):
     script = """
 import importlib.metadata as metadata, re, sys
 from pathlib import Path
-sys.modules["IPython"] = None  # captum imports it only where it is installed, as for the notebooks' tests
 from alexnet.serving import app, server
 from alexnet.serving.explanations import explain_image
 from alexnet.inference.predictor import load

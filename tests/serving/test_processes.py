@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_serve_command import STOPPING, client_of, started
+from test_serve_command import STOPPED, STOPPING, client_of, started
 
 from alexnet._runtime import cpu_threads
 from alexnet.cli import serve_workers
@@ -48,6 +48,15 @@ def connections_of(port, pid):
         with contextlib.suppress(OSError):
             links.append(str(file.readlink()))
     return sum(f"socket:[{inode}]" in links for inode in sockets)
+
+
+def test_processes_without_a_temporary_folder_say_what_needs_it(trained, capsys, monkeypatch):
+    monkeypatch.setattr(serve_workers.tempfile, "tempdir", None)
+    monkeypatch.setattr(serve_workers.tempfile, "_candidate_tempdir_list", lambda: ["/no/such/folder"])
+    assert command("serve", trained, "--processes", 2, "--port", 0) == 2
+    printed = capsys.readouterr().err
+    assert "--processes keeps the metrics of all processes in a temporary folder, and none can be made" in printed
+    assert "or add --tmpfs /tmp to docker run" in printed
 
 
 @pytest.mark.slow
@@ -95,7 +104,7 @@ def test_processes_share_a_port_sum_their_metrics_and_are_restarted(trained):
         assert metric(client, reloads) == 4
 
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=60)[1] == STOPPING
+        assert process.communicate(timeout=60)[1] == STOPPING + STOPPED
         assert process.returncode == -signal.SIGTERM
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
@@ -126,7 +135,9 @@ def test_no_request_is_lost_when_several_processes_reload_and_stop(trained):
             statuses = [status for future in running for status in future.result()]
         assert len(statuses) > 20
         assert set(statuses) == {200}
-        assert process.communicate(timeout=60)[1].count(STOPPING) == 1  # the last reload may end after it
+        rest = process.communicate(timeout=60)[1]
+        assert rest.count(STOPPING) == 1  # the last reload may end after it
+        assert rest.endswith(STOPPED)
 
 
 @pytest.mark.slow
@@ -153,6 +164,7 @@ def test_a_second_ctrl_c_ends_all_at_once(trained):
         rest = process.communicate(timeout=60)[1]
         assert process.returncode == 130
         assert "Traceback" not in rest
+        assert rest.endswith(STOPPED)
         assert time.monotonic() - began < 10  # and not after the 15 seconds of --drain
 
 
@@ -201,6 +213,15 @@ def test_a_closed_terminal_does_not_end_the_supervisor(monkeypatch):
     serve_workers.say("server process 0 ended")
 
 
+@pytest.mark.parametrize(("cut_off", "killed", "line"), [
+    (0, 0, "stopped: all accepted requests are finished"), (1, 0, "stopped: 1 accepted request cut off"),
+    (2_000, 0, "stopped: 2,000 accepted requests cut off"),
+    (0, 1, "stopped: 0 accepted requests cut off, besides those of 1 server process killed"),
+    (3, 2, "stopped: 3 accepted requests cut off, besides those of 2 server processes killed")])
+def test_the_last_line_says_what_was_cut_off(cut_off, killed, line):
+    assert serve_workers.stopped_line(cut_off, killed) == line
+
+
 def test_several_processes_need_fork(trained, monkeypatch, capsys):
     assert command("serve", trained, "--processes", 0) == 2
     assert "--processes 0 must be at least 1" in capsys.readouterr().err
@@ -234,5 +255,5 @@ def test_the_processes_share_the_threads(monkeypatch):
     monkeypatch.setattr("alexnet.serving.service.Service", service)
     options = ServeOptions({}, "127.0.0.1", None, "", Limits(), "cpu", False, None, False, None, 4)
     with pytest.raises(Given, match="3"):
-        run_one_of_several(None, options, 0, print, print, -1, lambda: True)
+        run_one_of_several(None, options, 0, print, print, -1, lambda: True, print)
     assert os.environ["OMP_NUM_THREADS"] == "3"

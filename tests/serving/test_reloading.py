@@ -218,6 +218,26 @@ def test_the_command_reloads_a_changed_run_and_outlives_a_damaged_one(trained, o
         assert process.wait(60) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_damaged_hashes_of_training_images_are_a_warning_that_is_printed_once(trained, tmp_path, processes):
+    """The weights are whole, and the server needs no hashes."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (hashes,) = (run / "best").glob("seen-*.safetensors")
+    with started(run, "--processes", processes) as (process, line):
+        content = bytearray(hashes.read_bytes())
+        content[-1] ^= 1
+        hashes.write_bytes(content)
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == (
+            f"warning: {hashes} is damaged: same size, other checksum; so it is not known which images the network was "
+            "trained on\n")
+        assert process.stderr.readline().startswith("reloaded alexnet: weights ")
+        wait_for_metric(client_of(line), "alexnet", "loaded", processes)
+        process.send_signal(signal.SIGTERM)
+        assert "warning" not in process.communicate(timeout=60)[1]
+
+
 @pytest.mark.slow
 def test_a_closed_terminal_ends_the_server(trained):
     """A terminal that closes sends the signal that reloads."""

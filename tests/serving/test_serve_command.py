@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from inprocess import Client, encoded
 from sample_images import draw
 
 STOPPING = "stopping: finishing the accepted requests\n"
+STOPPED = "stopped: all accepted requests are finished\n"
 
 
 @contextlib.contextmanager
@@ -51,12 +53,12 @@ def test_the_command_serves_a_run_until_a_signal(trained, number, twice):
         if twice:  # the second one ends the process at once, without a traceback
             assert process.stderr.readline() == STOPPING
             process.send_signal(number)
-            assert process.communicate(timeout=60)[1] == ""
+            assert process.communicate(timeout=60)[1] == STOPPED
             assert process.returncode == 130
             return
         rest = process.communicate(timeout=60)[1]
         assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[number]
-        assert rest == STOPPING
+        assert rest == STOPPING + STOPPED
 
 
 @pytest.mark.slow
@@ -73,7 +75,36 @@ def test_a_server_for_all_networks_requires_a_token_or_warns(trained):
         assert "secret" not in line  # to a terminal only
         assert "/ and this machine's other addresses until Ctrl-C" in line
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=60)[1] == STOPPING
+        assert process.communicate(timeout=60)[1] == STOPPING + STOPPED
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_second_ctrl_c_counts_the_requests_that_it_cuts_off(trained, processes):
+    """An upload whose body has not arrived is an accepted request."""
+    with contextlib.ExitStack() as stack:
+        process, line = stack.enter_context(started(trained, "--processes", processes))
+        upload = stack.enter_context(socket.create_connection(("127.0.0.1", client_of(line).port)))
+        upload.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+                       b"Content-Length: 9\r\n\r\n")
+        time.sleep(0.5)  # until the server has read it
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == STOPPING
+        time.sleep(1)  # beyond the time in which connections are accepted
+        process.send_signal(signal.SIGINT)
+        assert "stopped: 1 accepted request cut off\n" in process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+
+
+def test_the_server_needs_neither_captum_nor_matplotlib(trained, tmp_path):
+    """captum imports Matplotlib, which does not start where it can write to no folder."""
+    for name in ("captum", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with started(trained, PYTHONPATH=path) as (_, line):
+        explained = client_of(line).request(
+            "/explain", encoded(draw(np.random.default_rng(1), 2)), Content_Type="image/png")
+        assert explained[0] == 200
+        assert explained[2]["grad_cam"].startswith("data:image/png")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -92,8 +123,18 @@ def test_a_wrong_option_is_named_with_its_rule(trained, arguments, message, caps
 def test_the_file_of_a_token_must_hold_one(trained, tmp_path, monkeypatch, capsys):
     secret = tmp_path / "token"
     monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
+    for name, reason in ((secret, "no such file or directory"), (tmp_path, "is a directory")):
+        monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(name))
+        assert command("serve", trained) == 2
+        assert f"the file {name}, which ALEXNET_TOKEN_FILE names, cannot be read ({reason}); check the name, and" in (
+            capsys.readouterr().err)
+    monkeypatch.setenv("ALEXNET_TOKEN_FILE", "")  # as of an unset variable in compose.yaml
     assert command("serve", trained) == 2
-    assert f"{secret} cannot be read or written (no such file or directory)" in capsys.readouterr().err
+    assert "alexnet: ALEXNET_TOKEN_FILE is empty; let it name the file that holds the token" in capsys.readouterr().err
+    monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
+    secret.write_bytes(b"\xff")
+    assert command("serve", trained) == 2
+    assert "cannot be read (not UTF-8 text)" in capsys.readouterr().err
     secret.write_text("\n")
     assert command("serve", trained) == 2
     assert "the token is empty; give one, or leave out --token and unset ALEXNET_TOKEN and" in capsys.readouterr().err

@@ -16,6 +16,8 @@ PROTOCOL_METHODS = ("connection_made", "data_received", "eof_received", "send_40
 """Of H11Protocol, which TimeoutProtocol overrides or calls."""
 PROTOCOL_ATTRIBUTES = ("connections", "client", "app_state", "cycle", "conn", "loop", "transport")
 """Which H11Protocol sets on itself."""
+SERVER_METHODS = ("startup", "shutdown", "_wait_tasks_to_complete")
+"""Of uvicorn.Server, which GracefulServer overrides and calls."""
 SERVER_ATTRIBUTES = ("servers", "server_state", "force_exit", "should_exit", "lifespan", "config")
 """Which uvicorn.Server sets on itself."""
 
@@ -28,6 +30,9 @@ def assigned(cls):
 def test_the_methods_that_are_overridden_exist():
     for name in PROTOCOL_METHODS:
         assert callable(getattr(H11Protocol, name)), name
+    for name in SERVER_METHODS:
+        assert callable(getattr(uvicorn.Server, name)), name
+    assert "self._wait_tasks_to_complete()" in inspect.getsource(uvicorn.Server.shutdown)
     assert list(inspect.signature(uvicorn.Server.startup).parameters) == ["self", "sockets"]
     assert list(inspect.signature(uvicorn.Server.shutdown).parameters) == ["self", "sockets"]
     assert list(inspect.signature(H11Protocol).parameters)[:4] == ["config", "server_state", "app_state", "_loop"]
@@ -42,9 +47,9 @@ def test_the_lists_are_complete():
     """A name of the base class that server.py uses and these lists lack is not tested."""
     source = (ROOT / "src" / "alexnet" / "serving" / "server.py").read_text()
     used = set(re.findall(r"(?:self|super\(\))\.(\w+)", source))
-    of_uvicorn = {name for name in used if hasattr(H11Protocol, name)} | (used & (
+    of_uvicorn = {name for name in used if hasattr(H11Protocol, name) or hasattr(uvicorn.Server, name)} | (used & (
         assigned(H11Protocol) | assigned(uvicorn.Server)))
-    known = {*PROTOCOL_METHODS, *PROTOCOL_ATTRIBUTES, *SERVER_ATTRIBUTES, "startup", "__init__"}
+    known = {*PROTOCOL_METHODS, *PROTOCOL_ATTRIBUTES, *SERVER_ATTRIBUTES, *SERVER_METHODS, "__init__"}
     assert of_uvicorn <= known
 
 

@@ -108,6 +108,38 @@ def test_a_run_that_diverged_later_names_its_checkpoint(packed, tiny, tmp_path):
     assert checkpoint.load(out / "last").training["step"] == 3
 
 
+# --- A run without its last checkpoint ---
+
+def test_a_resumed_run_without_last_checkpoint_warns_that_it_starts_again(class_folders, tmp_path, capsys):
+    """As where the disk was full at the first save: best/ is complete, and last/ is empty."""
+    out, again = tmp_path / "run", "training starts again at epoch 1"
+    command = ["train", class_folders, *SMALL, "--epochs", 1, "--out", out]
+    assert alexnet(*command, "--resume") == 0
+    assert again not in capsys.readouterr().err, "a new run"
+    assert alexnet(*command, "--resume") == 0
+    assert again not in capsys.readouterr().err, "a run that is finished"
+    for path in (out / "last").iterdir():
+        path.unlink()
+    assert alexnet(*command) == 2
+    assert "holds a run that has no last checkpoint (last/); add --resume to start it again" in capsys.readouterr().err
+    assert alexnet(*command, "--resume") == 0
+    assert (f"warning: {out} has no last checkpoint (last/) to resume from: {again} and replaces best/\n"
+            in capsys.readouterr().err)
+    assert checkpoint.load(out / "last").training["epoch"] == 1
+
+
+def test_a_best_network_of_several_epochs_is_not_replaced_by_a_run_that_lost_its_last_checkpoint(
+        packed, tiny, tmp_path):
+    out = tmp_path / "run"
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=2), out)).fit()
+    shutil.rmtree(out / "last")
+    before = (out / "best" / checkpoint.HEAD).read_bytes()
+    with pytest.raises(UserError, match=r"replace best/, which 2 epochs have chosen; restore .*last, or start from "
+                       "these weights with --init .*best and another --out"):
+        build(RunSpec(packed, tiny, replace(QUICK, epochs=2), out, resume=True))
+    assert (out / "best" / checkpoint.HEAD).read_bytes() == before
+
+
 # --- Resuming for more epochs ---
 
 @pytest.mark.parametrize(("schedule", "rates"), [

@@ -15,3 +15,10 @@ def is_writable(folder: Path) -> bool:
     """Whether files can be written into a folder, or into the folder that exists and that it would be made in."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return existing.is_dir() and os.access(existing, os.W_OK)
+
+
+def size_text(size: int) -> str:
+    """Bytes as "1.8 GB", "12 MB" or "4 kB"."""
+    if size >= 1e9:
+        return f"{size / 1e9:,.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{-(-size // 1000)} kB"

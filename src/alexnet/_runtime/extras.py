@@ -26,10 +26,10 @@ class Extra:
 
 
 EXTRAS = {
-    "interpret": Extra("attribution maps: `attribute`, Grad-CAM in `demo`", ("captum",)),
+    "interpret": Extra("attribution maps: `attribute`", ("captum",)),
     "export": Extra("`export` to ONNX, and `evaluate FILE.onnx`", ("onnx", "onnxruntime", "onnxscript")),
     "openvino": Extra("`export` to OpenVINO, with the extra `export`", ("openvino",)),
-    "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client", "captum")),
+    "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client")),
     "tensorboard": Extra("`train --log tensorboard`", ("tensorboardX",)),
     "hub": Extra("networks on the Hugging Face Hub, hf://USER/NAME", ("huggingface_hub",)),
     "caffe": Extra("`import` of Caffe's files", ("google.protobuf",)),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from cyclopts import CycloptsError, UnknownOptionError
 
+from alexnet._runtime.local_files import closed_folder
 from alexnet.errors import closest_match
 
 BROKEN_PIPE = 141
@@ -72,6 +76,9 @@ def _file_problem(error: OSError) -> str:
     remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
     if error.filename is None:
         return f"{error.strerror.lower()}; {remedy}"
+    if isinstance(error, PermissionError) and (closed := closed_folder(Path(os.fsdecode(error.filename)))):
+        return (f"this user may not enter the folder {closed} ({error.strerror.lower()}); its owner can allow it: "
+                f"chmod a+rX {shlex.quote(str(closed))}, with -R for all that is in it")
     return f"{error.filename} cannot be read or written ({error.strerror.lower()}); {remedy}"
 
 

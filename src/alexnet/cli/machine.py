@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.notes import say
 from alexnet.cli.app import INSTALLATION, Json, app
-from alexnet.cli.render_machine import cache_text, check_lines, count_text, size_text
+from alexnet.cli.render_machine import cache_text, check_lines, count_text
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def cache(
         older_than: Only what was written more than so many days ago.
         yes: Remove without asking.
     """
-    from alexnet._runtime.cache import cache_folder
+    from alexnet._runtime.cache import cache_folder, size_text
     from alexnet.data.cache_entries import cache_entries, chosen_entries
 
     require(older_than is None or older_than >= 0, f"--older-than {older_than} must be 0 days or more")
@@ -89,7 +89,7 @@ def _remove(chosen: Sequence[CacheEntry], yes: bool) -> None:
 
 def _cache_check() -> Check:
     """How much the cache holds."""
-    from alexnet._runtime.cache import cache_folder
+    from alexnet._runtime.cache import cache_folder, size_text
     from alexnet._runtime.installation import Check
     from alexnet.data.cache_entries import cache_entries
 

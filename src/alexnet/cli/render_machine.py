@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alexnet._runtime.cache import size_text
+
 if TYPE_CHECKING:
     from alexnet._runtime.installation import Check
     from alexnet.data.cache_entries import CacheEntry
@@ -51,13 +53,6 @@ def _remark(entry: CacheEntry) -> str:
 def count_text(entries: int) -> str:
     """A number of entries in words: "1 entry" or "2 entries"."""
     return f"{entries:,} entr{'y' if entries == 1 else 'ies'}"
-
-
-def size_text(size: int) -> str:
-    """Bytes as "1.8 GB", "12 MB" or "4 kB"."""
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{-(-size // 1000)} kB"
 
 
 def age_text(days: float) -> str:

@@ -83,10 +83,12 @@ def serve(
     raise_file_limit(4 * limits.connections)
     options = ServeOptions(
         named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes, sure)
-    if processes == 1:
-        run_server(listener, options)
-    else:
-        run_processes(processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
+    with listener:
+        if processes == 1:
+            run_server(listener, options)
+        else:
+            run_processes(
+                processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
 
 
 def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:
@@ -139,4 +141,10 @@ def _token_of_environment() -> str | None:
     if file is None:
         return token
     require(token is None, f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both set", "unset one of them")
-    return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    require(bool(file), f"{TOKEN_FILE_VARIABLE} is empty", "let it name the file that holds the token, or unset it")
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"the file {file}, which {TOKEN_FILE_VARIABLE} names, cannot be read ({reason})",
+                        "check the name, and whether the server's user may read it") from error

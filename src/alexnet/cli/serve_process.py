@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import say, unless_closed
 from alexnet.api.opening import open_data
 from alexnet.cli.app import class_names
-from alexnet.cli.serve_workers import Tell
+from alexnet.cli.serve_workers import Tell, stopped_line
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.predictor import Model
+    from alexnet.models.checkpoint import Checkpoint
     from alexnet.models.checkpoint_json import ErrorsJson
     from alexnet.serving.limits import Limits
     from alexnet.serving.served_model import ServedModel
@@ -66,18 +67,22 @@ def run_server(listener: socket.socket, options: ServeOptions) -> None:
         with contextlib.suppress(OSError):  # the terminal may have been closed
             say("stopping: finishing the accepted requests")
 
-    _run(listener, options, options.device, say, say, on_stop)
+    def on_stopped(cut_off: int) -> None:
+        with contextlib.suppress(OSError):
+            say(stopped_line(cut_off))
+
+    _run(listener, options, options.device, say, say, on_stop, on_stopped)
 
 
 def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Tell, say_once: Tell,
-                       lifeline: int, has_started: Callable[[], bool]) -> None:
+                       lifeline: int, has_started: Callable[[], bool], on_stopped: Callable[[int], object]) -> None:
     """Run one of several server processes until a signal (`serve_workers.Run`)."""
     from alexnet._runtime.cpu_threads import usable_cores
 
     # Read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // options.processes)))
-    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, lifeline,
-         has_started)
+    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, on_stopped,
+         lifeline, has_started)
 
 
 def device_of(device: str, number: int) -> str:
@@ -89,13 +94,15 @@ def device_of(device: str, number: int) -> str:
 
 
 def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Tell, tell: Tell,
-         on_stop: Callable[[], None], lifeline: int | None = None,
+         on_stop: Callable[[], None], on_stopped: Callable[[int], object], lifeline: int | None = None,
          has_started: Callable[[], bool] = lambda: True) -> None:
     """Load the models, and process requests until a signal, or until `lifeline` becomes readable.
 
     Args:
         announce: called with the start message when the server accepts connections.
         tell: called with all other lines.
+        on_stop: called when the server begins to stop.
+        on_stopped: called at its end, with the number of accepted requests that were cut off.
         has_started: whether all processes of the server accept connections.
     """
     import asyncio
@@ -128,7 +135,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
     server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=drain,
-                           is_shared=options.processes > 1)
+                           on_stopped=on_stopped, is_shared=options.processes > 1)
     server.run(sockets=[listener])
 
 
@@ -146,17 +153,22 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     from alexnet.serving.served_model import DEFAULT_NAME, ServedModel
 
     names = class_names(options.classes)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        saved = open_weights(checkpoint, names)
-    for warning in caught:  # such as that another checkpoint of the run is used
-        tell(f"warning: {warning.message}")
+
+    def load_weights(say_warning: Tell, fall_back: bool) -> Checkpoint:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            saved = open_weights(checkpoint, names, fall_back=fall_back)
+        for warning in caught:  # such as that another checkpoint of the run is used
+            say_warning(f"warning: {warning.message}")
+        return saved
+
+    saved = load_weights(tell, fall_back=True)
     model, errors = model_from_checkpoint(saved, choose_device(device), options.fast), saved.errors
     for note in model.notes:
         tell(f"note: {note}")
 
     def load_again() -> tuple[Model, ErrorsJson]:
-        again = open_weights(checkpoint, names, fall_back=False)
+        again = load_weights(unless_closed(tell), fall_back=False)
         require_same_place(saved.path, again.path)
         return model_from_checkpoint(again, choose_device(device), options.fast), again.errors
 
@@ -173,7 +185,7 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again, options.sure)
     if note := always_sure_note(len(model.classes), model.is_calibrated, options.sure):
         tell(f"note: {note}")
-    served.explain(model.pixels(samples[0].png))  # before the server starts: it reports a missing package
+    served.explain(model.pixels(samples[0].png))  # before the server starts: a network that it fails for is refused
     return served
 
 

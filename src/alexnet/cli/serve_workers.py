@@ -20,6 +20,7 @@ from pathlib import Path
 
 from alexnet._runtime import notes
 from alexnet.cli.errors import failure
+from alexnet.errors import UserError
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where prometheus_client keeps the metrics of all processes. Read when it is imported."""
@@ -33,13 +34,28 @@ _REMEMBERED_LINES = 1000
 
 say = notes.unless_closed(notes.say)
 
+
+def stopped_line(cut_off: int, killed: int = 0) -> str:
+    """The line of a server that a signal has stopped.
+
+    Args:
+        cut_off: accepted requests that were not finished.
+        killed: server processes that were killed because they had not ended in time.
+    """
+    if not cut_off and not killed:
+        return "stopped: all accepted requests are finished"
+    those = f", besides those of {killed} server process{'es' * (killed > 1)} killed" if killed else ""
+    return f"stopped: {cut_off:,} accepted request{'s' * (cut_off != 1)} cut off{those}"
+
+
 Tell = Callable[[str], object]
-Run = Callable[[int, Tell, Tell, int, Callable[[], bool]], object]
+Run = Callable[[int, Tell, Tell, int, Callable[[], bool], Callable[[int], object]], object]
 """Runs one server process.
 
 Its arguments: its number, a function to call with the start message when it accepts connections, a function for lines
 that every process says and the supervising process prints once, a file descriptor that becomes readable when the
-supervising process has ended, and a function that says whether all processes accept connections.
+supervising process has ended, a function that says whether all processes accept connections, and one to call at the
+end with the number of accepted requests that were cut off.
 """
 
 
@@ -50,7 +66,7 @@ class _Process:
     Attributes:
         number: 0, 1, ...; a process that replaces another has the same.
         pid: of the operating system.
-        pipe: from which its lines are read, each a JSON list of a kind (ready or say) and a text.
+        pipe: from which its lines are read, each a JSON list of a kind (ready, say or cut_off) and a text.
         unread: the begin of the next line.
         is_ready: whether it accepts connections.
         is_stale: whether SIGHUP arrived while it was loading.
@@ -72,8 +88,11 @@ def run_processes(count: int, listener: socket.socket, stop_seconds: float, run:
         listener: bound; each process accepts connections on it.
         stop_seconds: after SIGTERM, until a process that still runs is killed.
         run: runs one of them.
+
+    Raises:
+        UserError: no temporary folder can be made for the metrics of all processes.
     """
-    with tempfile.TemporaryDirectory(prefix="alexnet-serve-") as folder:
+    with _metrics_folder() as folder:
         os.environ[METRICS_FOLDER] = folder
         supervisor = _Supervisor(count, listener, Path(folder), stop_seconds, run)
         supervisor.supervise()
@@ -84,6 +103,15 @@ def run_processes(count: int, listener: socket.socket, stop_seconds: float, run:
     if supervisor.stop_signal == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
+
+
+def _metrics_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="alexnet-serve-")
+    except OSError as error:
+        raise UserError("--processes keeps the metrics of all processes in a temporary folder, and none can be made "
+                        f"({(error.strerror or str(error)).lower()})", "make room in /tmp, let TMPDIR name another "
+                        "folder that can be written to, or add --tmpfs /tmp to docker run") from error
 
 
 class _Supervisor:
@@ -111,6 +139,10 @@ class _Supervisor:
         self._said: dict[str, set[int]] = {}
         """Line -> the numbers of the processes that have said it since it was printed; the last lines alone."""
         self._began_in_terminal = os.isatty(2)
+        self._cut_off = 0
+        """Accepted requests that the processes have not finished."""
+        self._killed = 0
+        """Processes that were killed because they had not ended in time."""
         self.stop_signal: int | None = None
         self.exit_code = 0
 
@@ -135,9 +167,12 @@ class _Supervisor:
                     del self._due[number]
                     self._start(number)
             elif now >= self._kill_at:
+                self._killed = len(self._processes)
                 self._send(signal.SIGKILL)
                 self._kill_at = float("inf")
         signal.set_wakeup_fd(-1)
+        if not self.exit_code:
+            say(stopped_line(self._cut_off, self._killed))
 
     def _seconds_to_wait(self) -> float | None:
         when = min([self._kill_at, *(self._due.values() if self.stop_signal is None else ())])
@@ -208,6 +243,8 @@ class _Supervisor:
             if kind == "ready":
                 if process.pid in self._processes:
                     self._on_ready(process, text)
+            elif kind == "cut_off":
+                self._cut_off += int(text)
             elif process.number in self._said.get(text, {process.number}):  # the first to say it, or to say it again
                 self._said.pop(text, None)  # so that it becomes the last
                 self._said[text] = {process.number}
@@ -256,7 +293,7 @@ class _Supervisor:
                 os.close(process.pipe)
             os.close(self._lifeline[1])
             self._run(number, partial(_tell, pipe, "ready"), partial(_tell, pipe, "say"), self._lifeline[0],
-                      lambda: bool(self._has_started[0]))
+                      lambda: bool(self._has_started[0]), lambda cut_off: _tell(pipe, "cut_off", str(cut_off)))
             code = 0
         except Exception as error:
             if failed := failure(error):

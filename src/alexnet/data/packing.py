@@ -24,6 +24,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from alexnet._runtime import native
+from alexnet._runtime.cache import cache_folder, size_text
 from alexnet._runtime.cpu_threads import own_cores
 from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
@@ -304,8 +305,12 @@ def _check_space(dataset: Dataset, dest: Path, journal: Journal) -> None:
     plan, remaining = journal.plan, dataset.image_count - sum(map(journal.images_read, journal.splits))
     needed = packed_size_bytes(remaining, plan.side, plan.codec, plan.quality or 0)
     free = shutil.disk_usage(dest).free
-    require(needed <= free, f"{dest} needs {needed / 1e9:,.1f} GB more and its disk has {free / 1e9:,.1f} GB free",
-            "free some, or choose another DEST, a smaller --side or --codec jpeg")
+    if needed > free:
+        is_cached = dest.resolve().is_relative_to(cache_folder().resolve())  # by a command without DEST and --codec
+        raise UserError(f"{dest} needs {size_text(needed)} more and its disk has {size_text(free)} free",
+                        "free some, such as with alexnet cache --clear, or let XDG_CACHE_HOME name a folder on another "
+                        "disk" if is_cached else
+                        "free some, or choose another DEST, a smaller --side or --codec jpeg")
 
 
 @contextlib.contextmanager

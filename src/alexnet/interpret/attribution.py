@@ -1,6 +1,7 @@
 """Attribution: which pixels a class score depends on, by Grad-CAM, guided backpropagation, deconvnet and occlusion.
 
-The maps are computed by captum. Sources: occlusion and deconvnet, Zeiler and Fergus, arXiv 1311.2901; guided
+captum computes all but Grad-CAM, which the server and the demo need without captum: captum imports Matplotlib, which
+needs a folder that it can write to. Sources: occlusion and deconvnet, Zeiler and Fergus, arXiv 1311.2901; guided
 backpropagation, Springenberg et al., 1412.6806; Grad-CAM, Selvaraju et al., 1610.02391.
 """
 
@@ -24,7 +25,7 @@ from alexnet.data.numpy_preprocessing import central_window
 from alexnet.errors import UserError, did_you_mean
 from alexnet.inference.classifier import BATCH_SIZE, ImageInput
 from alexnet.inference.predictor import Model
-from alexnet.models.hooks import uncompiled
+from alexnet.models.hooks import captured_outputs, uncompiled
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,19 @@ def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArra
         layer: the layer whose maps are weighed.
 
     Raises:
-        UserError: the layer has no maps, or captum is not installed.
+        UserError: the layer has no maps.
     """
-    attr, network = _captum(), model.network
+    network = model.network
     layers = [entry.name for entry in explain(network.arch).layers if len(entry.output_shape) == 3]
     if layer not in layers:
         raise UserError(f"{network.arch.name} has no maps called {layer!r} to weigh", did_you_mean(layer, layers))
-    with _captums_hooks():
-        cam = attr.LayerGradCam(network, network.named_layer(layer)).attribute(
-            view_NCHW, target=target, relu_attributions=True)
-    crop = view_NCHW.shape[-1]
-    cam_HW: NDArray[np.float32] = attr.LayerAttribution.interpolate(
-        cam, (crop, crop), "bilinear")[0, 0].detach().cpu().numpy()
+    with captured_outputs(network, [layer]) as captured, torch.enable_grad():
+        logit = network(view_NCHW)[0, target]
+    maps_NCHW = captured[layer]
+    (gradient_NCHW,) = torch.autograd.grad(logit, maps_NCHW)
+    cam_N1HW = torch.relu((gradient_NCHW.mean((2, 3), keepdim=True) * maps_NCHW).sum(1, keepdim=True))
+    cam_HW: NDArray[np.float32] = torch.nn.functional.interpolate(
+        cam_N1HW.detach().float(), view_NCHW.shape[2:], mode="bilinear")[0, 0].cpu().numpy()
     return cam_HW / (cam_HW.max() or 1.0)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.extras import is_installed
 from alexnet.data import images
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.inference.classifier import Prediction, probability_text
@@ -47,8 +46,8 @@ class NamedPhoto:
     ranked: Sequence[Prediction]
     seen: float
     """Side of the central square that the network sees, as a fraction of the shorter side."""
-    grad_cam_HW: NDArray[np.float32] | None
-    """Grad-CAM for the likeliest class, 0..1, over that square; None without captum."""
+    grad_cam_HW: NDArray[np.float32]
+    """Grad-CAM for the likeliest class, 0..1, over that square."""
     known: tuple[str, ...]
     """The right names that are among the network's classes; () if it cannot name the photograph."""
 
@@ -84,14 +83,13 @@ class NamedPhoto:
 
 
 def name_photos(model: Model) -> list[NamedPhoto]:
-    """Classify the photographs with one view, as `alexnet predict` does; with Grad-CAM if captum is installed."""
-    layer, has_captum = last_activation(model.network.arch), is_installed("captum")
-    named = []
+    """Classify the photographs with one view, as `alexnet predict` does, and explain the answers by Grad-CAM."""
+    layer, named = last_activation(model.network.arch), []
     for photo in PHOTOS:
         pixels_HWC = images.read(PHOTOGRAPHS / photo.file)
         (ranked,) = model.predict(pixels_HWC)
         target, spec = model.class_index(ranked[0].name), model.network.arch.input
-        cam_HW = grad_cam(model, model.views(pixels_HWC), target, layer) if has_captum else None
+        cam_HW = grad_cam(model, model.views(pixels_HWC), target, layer)
         named.append(NamedPhoto(photo, pixels_HWC, ranked, spec.crop / spec.side, cam_HW,
                                 tuple(name for name in photo.names if name in model.classes)))
     return named

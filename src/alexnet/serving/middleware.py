@@ -77,7 +77,7 @@ class AccessControlMiddleware:
             return RequestError("the request comes from a page of another site", "use the page of this server",
                                 status=403)
         if self.token and scope["path"] not in self.public_paths and not hmac.compare_digest(
-                headers.get("authorization", "").encode(), f"Bearer {self.token}".encode()):
+                _bearer_token(headers.get("authorization", "")).encode(), self.token.encode()):
             return RequestError("the token is missing or wrong", "send the header Authorization: Bearer TOKEN",
                                 status=401, headers={"WWW-Authenticate": "Bearer"})
         return None
@@ -161,6 +161,12 @@ def _header_size(scope: Scope) -> int:
     query = scope["query_string"]
     line = len(f"{scope['method']}  HTTP/1.1\r\n") + len(scope["raw_path"]) + (1 + len(query) if query else 0)
     return line + sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"]) + len("\r\n")
+
+
+def _bearer_token(authorization: str) -> str:
+    """The token of a header Authorization, "" for any other scheme. Schemes have no case (RFC 9110, 11.1)."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else ""
 
 
 def _is_cross_site(headers: Headers) -> bool:

@@ -183,13 +183,16 @@ class GracefulServer(uvicorn.Server):
     Attributes:
         on_start: called when the server accepts connections.
         on_stop: called at the first signal; the server then accepts connections for `Limits.accept_seconds` more.
+        on_stopped: called at the end, with the number of accepted requests that were cut off.
     """
 
     config: ServerConfig
 
-    def __init__(self, config: ServerConfig, on_start: Callable[[], object], on_stop: Callable[[], object]) -> None:
+    def __init__(self, config: ServerConfig, on_start: Callable[[], object], on_stop: Callable[[], object],
+                 on_stopped: Callable[[int], object]) -> None:
         super().__init__(config)
-        self.on_start, self.on_stop = on_start, on_stop
+        self.on_start, self.on_stop, self.on_stopped = on_start, on_stop, on_stopped
+        self._cut_off = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -204,6 +207,14 @@ class GracefulServer(uvicorn.Server):
         await super().shutdown(sockets)
         if self.force_exit:  # a second Ctrl-C: without this, the lifespan would end with a traceback
             await self.lifespan.shutdown()
+        self.on_stopped(self._cut_off)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for all requests; those that are left after the time for it, or at a second Ctrl-C, are cut off."""
+        try:
+            await super()._wait_tasks_to_complete()
+        finally:
+            self._cut_off = len(self.server_state.tasks)
 
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         """Accept the connections that the operating system has already established: closing alone would reset them."""
@@ -259,11 +270,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 def create_server(
     app: ASGIApp, limits: Limits, *, on_start: Callable[[], object], on_stop: Callable[[], object],
-    is_shared: bool = False,
+    on_stopped: Callable[[int], object] = lambda cut_off: None, is_shared: bool = False,
 ) -> GracefulServer:
     """A server whose `run(sockets=[listener])` returns after a signal, or once its `should_exit` is set.
 
     `run` finishes accepted requests for at most `Limits.shutdown_seconds`, and then raises the signal again:
     KeyboardInterrupt for SIGINT, termination for SIGTERM.
     """
-    return GracefulServer(ServerConfig(app, limits, is_shared), on_start, on_stop)
+    return GracefulServer(ServerConfig(app, limits, is_shared), on_start, on_stop, on_stopped)

@@ -32,6 +32,7 @@ from alexnet.models.transfer import require_transferable
 from alexnet.training import preflight
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
+from alexnet.training.resume import restart_note
 from alexnet.training.run_folder import group_of, logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
@@ -294,6 +295,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
         former: the recipe of the run that is resumed; None for a new run.
     """
     spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
+    if spec.resume and (note := restart_note(request.out)):
+        yield note
     if spec.init:
         origin = trainer.provenance["init"]
         yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "

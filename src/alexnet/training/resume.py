@@ -42,7 +42,7 @@ def checkpoint_to_resume(spec: RunSpec, state: State) -> ckpt.Checkpoint | None:
         state: the state in which a new run would start.
 
     Raises:
-        UserError: if `spec.out` holds another run, or a run and `spec.resume` is not set.
+        UserError: if `spec.out` holds another run, or a run and `spec.resume` is not set, or one that has lost last/.
     """
     out = spec.out
     require_usable(out, spec.resume)
@@ -56,7 +56,12 @@ def checkpoint_to_resume(spec: RunSpec, state: State) -> ckpt.Checkpoint | None:
 
 
 def require_usable(out: Path, resume: bool) -> None:
-    """Raise UserError for a folder with a file that a run would overwrite, or with a run that may not be resumed."""
+    """Raise UserError for a folder with a file that a run would overwrite, or with a run that may not be resumed.
+
+    Args:
+        out: the folder.
+        resume: whether the run in it, if there is one, is to be resumed.
+    """
     other_out = "choose another --out"
     # load() would prefer such a checkpoint to the run's best and last.
     require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
@@ -65,8 +70,34 @@ def require_usable(out: Path, resume: bool) -> None:
             other_out)
     if (out / "last" / ckpt.HEAD).exists():
         require(resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
-    elif not resume:
+    elif resume:
+        _require_nothing_to_lose(out)
+    else:
         _require_no_events(out)
+
+
+def restart_note(out: Path) -> str | None:
+    """The line for a resumed run that starts again at epoch 1, because it has no last checkpoint; None for any other.
+
+    Args:
+        out: the run's folder, before this run has written into it.
+    """
+    if (out / "last" / ckpt.HEAD).exists() or not logged(out):
+        return None
+    replaces = " and replaces best/" if (out / "best" / ckpt.HEAD).exists() else ""
+    return f"warning: {out} has no last checkpoint (last/) to resume from: training starts again at epoch 1{replaces}"
+
+
+def _require_nothing_to_lose(out: Path) -> None:
+    """Raise UserError for a run of several epochs that lacks last/: it would start again, and replace best/.
+
+    After a single epoch best/ may be complete and last/ not, if the run was killed between the two saves.
+    """
+    epochs = max((event["epoch"] for event in logged(out) if event["event"] == "epoch"), default=0)
+    require(epochs <= 1 or not (out / "best" / ckpt.HEAD).exists(),
+            f"{out} has no last checkpoint (last/) to resume from: training would start again at epoch 1 and replace "
+            f"best/, which {epochs} epochs have chosen",
+            f"restore {out / 'last'}, or start from these weights with --init {out / 'best'} and another --out")
 
 
 def _require_no_events(out: Path) -> None:
@@ -78,7 +109,9 @@ def _require_no_events(out: Path) -> None:
     if last["event"] == "warning" and "images" in last:
         raise UserError(f"{out} holds a run that diverged before its first checkpoint, after step {last['step']:,}: "
                         f"there is nothing to resume", f"choose another --out, and {last['remedy']}")
-    raise UserError(f"{out} holds a run that was stopped before its first checkpoint",
+    lost = "has no last checkpoint (last/)" if (out / "best" / ckpt.HEAD).exists() else (
+        "was stopped before its first checkpoint")
+    raise UserError(f"{out} holds a run that {lost}",
                     "add --resume to start it again, or choose another --out")
 
 

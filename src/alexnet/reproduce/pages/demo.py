@@ -10,7 +10,6 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from alexnet._runtime.extras import install_line
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import image_file, jpeg_uri, smaller
 from alexnet._runtime.page_style import data_uri
@@ -48,8 +47,8 @@ class ShownPhoto:
     title: str
     image: str
     """A data: URI."""
-    heat: str | None
-    """A data: URI: Grad-CAM over the photograph; None without captum."""
+    heat: str
+    """A data: URI: Grad-CAM over the photograph."""
     likeliest: str
     answer: str
     ranked: Sequence[tuple[str, float, bool]]
@@ -118,8 +117,7 @@ def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained |
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES if image.file in shown)
     write_page(out / PAGE, render_page(
         Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained, credits=credits,
-        sure_from=SURE_FROM, heat=css_gradient(), captum_line=install_line("interpret"),
-        probability_text=probability_text))
+        sure_from=SURE_FROM, heat=css_gradient(), probability_text=probability_text))
     return out / PAGE
 
 
@@ -138,7 +136,7 @@ def _shown(named: NamedPhoto, classes: int) -> ShownPhoto:
     photo_HWC, cam_HW = smaller(named.pixels_HWC, PHOTO_SIDE), named.grad_cam_HW
     return ShownPhoto(
         named.photo.title, jpeg_uri(photo_HWC),
-        None if cam_HW is None else jpeg_uri(heat_over_photo(photo_HWC, cam_HW, named.seen)),
+        jpeg_uri(heat_over_photo(photo_HWC, cam_HW, named.seen)),
         named.ranked[0].name, named.answer,
         [(guess.name, guess.probability, guess.name in named.known) for guess in named.ranked],
         named.verdict(classes))

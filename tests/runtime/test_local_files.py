@@ -1,0 +1,38 @@
+"""A folder that this user may not enter is named, and not the file in it that was looked for."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet._runtime import local_files
+from alexnet.cli.errors import failure
+
+
+@pytest.fixture
+def closed(tmp_path, monkeypatch):
+    """A folder that only its owner may enter, where the tests run as root, too."""
+    folder = tmp_path / "their run"
+    folder.mkdir(mode=0o700)
+    access = os.access
+    monkeypatch.setattr(local_files.os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permission")
+def test_the_folder_is_named_with_what_its_owner_can_do(closed):
+    error = PermissionError(13, "Permission denied", str(closed / "model.safetensors"))
+    assert failure(error).sentence == (
+        f"this user may not enter the folder {closed} (permission denied); its owner can allow it: "
+        f"chmod a+rX '{closed}', with -R for all that is in it")
+
+
+def test_a_file_in_a_folder_that_may_be_entered_is_named_itself(tmp_path):
+    error = PermissionError(13, "Permission denied", str(tmp_path / "a.jpg"))
+    assert failure(error).sentence.startswith(f"{tmp_path / 'a.jpg'} cannot be read or written (permission denied); ")
+
+
+def test_the_outermost_folder_is_found(closed):
+    assert local_files.closed_folder(closed / "best" / "checkpoint.json") == closed
+    assert local_files.closed_folder(closed) is None
