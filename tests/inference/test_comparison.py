@@ -30,11 +30,12 @@ def test_mcnemar_of_few_disagreements_by_hand():
 def test_the_interval_excludes_0_exactly_where_the_exact_test_finds_a_difference(disagreements):
     for first in range(disagreements + 1):
         second = disagreements - first
-        # From the counts alone, whatever p is given: the ends lie on their sides of 0 before any is moved.
-        low, high = difference_interval(first, second, 1000, 1.0)
         p_value = binomtest(first, disagreements).pvalue
-        ends = (low, high) if p_value >= 0.05 else difference_interval(first, second, 1000, p_value)
+        ends = difference_interval(first, second, 1000, p_value)
         assert (p_value < 0.05) == (ends[0] > 0 or ends[1] < 0), (first, second, p_value, ends)
+        # By the counts alone: told that the difference is certain, an end that they put beyond 0 comes out as 0.
+        told = difference_interval(first, second, 1000, 0.0)
+        assert (p_value < 0.05) == (told[0] > 0 or told[1] < 0), (first, second, p_value, told)
         assert ends[0] <= (second - first) / 1000 <= ends[1]
 
 
