@@ -25,6 +25,7 @@ from alexnet.architecture.overrides import override
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
 from alexnet.architecture.settings import _settings as settings_of
+from alexnet.architecture.settings import presets_named
 from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
 from alexnet.errors import UserError
@@ -195,6 +196,29 @@ def test_the_comparison_does_not_import_torch():
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("one", "other", "what", "source"), [
+    ("paper", "caffe", "schedule", "§5 (3 epochs: this project)"),  # §5 gives no number of epochs
+    ("paper", "caffe", "momentum", None),
+    # layer-params-18pct has "120 epochs" and "10 more"; 70,000 steps of 100 images are Caffe's (cifar10_full).
+    ("cifar-18pct", "paper", "epochs", "caffe, examples/cifar10/cifar10_full"),
+    ("cifar-18pct", "paper", "crop", "caffe, examples/cifar10/cifar10_full"),
+    ("cifar-18pct", "paper", "schedule", "cuda-convnet, layer-params-18pct"),
+    ("caffe", "paper", "schedule", "bvlc_alexnet/solver.prototxt"),
+    ("caffenet", "paper", "schedule", "bvlc_reference_caffenet/solver.prototxt"),
+    ("caffenet", "paper", "batch size", "bvlc_reference_caffenet/solver.prototxt"),
+    ("caffenet", "paper", "PCA color noise", "bvlc_reference_caffenet/train_val.prototxt")])
+def test_a_recipe_cites_the_file_that_has_the_number(one, other, what, source):
+    apart = found(one, other)
+    assert apart["recipe", what].sources[0] == source if source else ("recipe", what) not in apart
+
+
+def test_the_list_of_settings_names_the_same_sources_as_the_differences():
+    sources = {preset.kind: preset.source for preset in presets_named("paper")}
+    assert sources["recipe"] == "§5 (3 epochs: this project)"
+    assert "caffe, examples/cifar10/cifar10_full" in {
+        preset.kind: preset.source for preset in presets_named("cifar-18pct")}["recipe"]
 
 
 OWN = "this project: §3.5's widths in one tower"

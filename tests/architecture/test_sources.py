@@ -90,7 +90,7 @@ def test_cifar_18pct_is_trained_by_its_file():
     rates = [learning_rate(chosen, epoch) for epoch in (0, 119.9, 120, 129.9, 130, 139.9)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
     assert chosen.epochs == 140  # BVLC/caffe, cifar10_full_solver_lr2.prototxt: max_iter 70000 of 100 images
-    # CIFARDataProvider: whole images minus the mean of each pixel
+    # cifar10_full_train_test.prototxt: no crop_size and no mirror, whole images minus the mean of each pixel
     assert (chosen.crop, chosen.mirror, chosen.lighting) == ("center", False, 0)
     assert not chosen.trivial_augment
 

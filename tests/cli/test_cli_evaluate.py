@@ -8,6 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from alexnet.models import checkpoint
 from command_line import alexnet
 
 
@@ -162,3 +163,24 @@ def test_alexnet_evaluate_agrees_with_the_command(run, class_folders, capsys):
         assert (errors.images, errors.top1_error, errors.loss) == (44, measured["top1_error"], measured["loss"])
     assert package.evaluate([run / "best", run / "last"], class_folders, views=10, progress=False).images == 44
     assert not capsys.readouterr().err
+
+
+def test_evaluate_says_which_weights_were_measured_on_which_data(run, class_folders, capsys):
+    """The SHA-256 and the epoch are those of the checkpoints' files, and not what the command computed."""
+    import alexnet as package
+
+    assert alexnet("evaluate", run, run / "last", class_folders, "--split", "val", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    expected = []
+    for part in ("best", "last"):
+        saved = checkpoint.load(run / part)
+        expected.append({"checkpoint": str(run / part), "epoch": saved.training["epoch"],
+                         "sha256": saved.describe()["sha256"]})
+    assert printed["models"] == expected
+    assert expected[1]["epoch"] == 6
+    assert (printed["data"], printed["splits"], printed["version"]) == (
+        str(class_folders), ["val"], package.__version__)
+    errors = package.evaluate([run, run / "last"], class_folders, split="val", progress=False)
+    keys = ("models", "data", "fingerprint", "splits", "version")
+    assert errors.measurement == {key: printed[key] for key in keys}
+    assert (errors + errors).images == 88

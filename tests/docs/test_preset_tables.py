@@ -63,6 +63,14 @@ def test_published_errors_are_those_of_their_sources(network, views, accuracy):
     assert (found["top1_error"], found["top5_error"]) == pytest.approx([100 - value for value in accuracy])
 
 
+@pytest.mark.parametrize(("network", "iteration"), [("caffe", 360_000), ("caffenet", 310_000)])
+def test_the_errors_of_caffes_networks_are_those_of_snapshots(network, iteration):
+    """Iterations: BVLC/caffe's readmes. Batches of 256 of 1,281,167 images; the recipe beside them has 90 epochs."""
+    (found,) = [each for each in published_errors() if each["network"] == network]
+    epoch = round(iteration * 256 / 1_281_167)
+    assert f"iteration {iteration:,} (epoch {epoch})" in found["source"]
+
+
 def test_every_published_error_has_a_preset_its_views_images_and_source():
     for each in published_errors():
         assert each["network"] in ARCHS

@@ -72,6 +72,8 @@ def test_features_are_those_of_the_command_and_of_the_model(packed, trained, tmp
     with np.load(tmp_path / "out.npz") as file:
         assert np.array_equal(file["features"], features)
         assert np.array_equal(file["labels"], labels)
+        names = alexnet.features(packed.path, model=trained, split="val", progress=False).names
+        assert list(names) == file["names"].tolist() == list(packed.split("val").names)
     pixels = [packed.split("val").read_one(index) for index in range(3)]
     assert np.allclose(alexnet.load(trained).features(pixels).numpy(), features[:3], atol=1e-5)
 
@@ -85,6 +87,26 @@ def test_features_of_a_loaded_model_another_layer_and_all_splits(packed, trained
                            ({"split": "trian"}, "trian")):
         with pytest.raises(alexnet.UserError, match=words):
             alexnet.features(packed.path, model=model, progress=False, **options)
+
+
+def test_a_layer_named_as_a_hidden_one_of_the_paper_is_said_to_be_the_output_layer(packed, trained, tmp_path, capsys):
+    note = "note: fc7 is the output layer of small, with a score for each class; its last hidden layer is fc6\n"
+    assert alexnet.features(packed.path, model=trained, split="val", layer="fc7").features.shape == (44, 4)
+    assert note in capsys.readouterr().err
+    assert command("features", trained, packed.path, tmp_path / "out.npz", "--split", "val", "--layer", "fc7") == 0
+    assert note in capsys.readouterr().err
+    alexnet.features(packed.path, model=trained, split="val", layer="fc6")
+    assert "output layer" not in capsys.readouterr().err
+
+
+def test_preprocess_takes_stored_pixels_and_says_so_of_a_path(packed, trained):
+    model = alexnet.load(trained)
+    pixels = packed.split("val").read_one(0)
+    views = model.preprocess(torch.from_numpy(model.pixels(pixels))[None])
+    assert torch.equal(views, model.views(pixels))
+    for wrong in ("photo.jpg", pixels):
+        with pytest.raises(alexnet.UserError, match=r"preprocess takes a tensor, uint8 \[N, .* model\.views\(image\)"):
+            model.preprocess(wrong)
 
 
 def test_a_linear_classifier_on_the_packaged_networks_features(class_folders):

@@ -28,7 +28,9 @@ def images():
 def test_the_preset_whose_tensors_have_the_same_shapes_is_assumed_aloud(wrap, images, tmp_path):
     saved = replace(saved_as("small", SMALL_UNITS), mean_HWC=torch.tensor(IMAGENET_MEAN).reshape(1, 1, 3))
     path = write(wrap(saved.network().state_dict()), tmp_path / "net.pth")
-    model = alexnet.load(path, classes=list("abcdefg"))
+    with pytest.warns(UserWarning, match="is assumed") as warned:
+        model = alexnet.load(path, classes=list("abcdefg"))
+    assert [str(each.message) for each in warned] == [f"{path}: {note}" for note in model.notes]
     expected = alexnet.Model(saved.network(), saved.preprocess(), saved.classes).predict(images)
     assert [[(p.name, pytest.approx(p.probability, abs=1e-6)) for p in row] for row in expected] == [
         [(p.name, p.probability) for p in row] for row in model.predict(images)]
@@ -46,7 +48,10 @@ def test_where_several_networks_have_these_shapes_the_user_must_say_which(tmp_pa
     path = write({key: tensor.to(torch.float16).zero_() for key, tensor in state.items()}, tmp_path / "net.pth")
     with pytest.raises(alexnet.UserError, match="fit paper, code2012, code2010, caffe, caffenet; say which"):
         alexnet.load(path)
-    assert alexnet.load(path, arch="caffe").network.arch.input.crop == 227
+    with pytest.warns(UserWarning, match="has no class names|has no mean") as warned:
+        assert alexnet.load(path, arch="caffe").network.arch.input.crop == 227
+    assert ["has no class names" in str(each.message) for each in warned] == [True, False]
+    assert "ImageNet's mean color (123.7, 116.3, 103.5) is assumed" in str(warned[1].message)
     assert command("import", path, tmp_path / "out") == 2
     assert "--arch paper" in capsys.readouterr().err
     assert command("import", path, tmp_path / "out", "--arch", "paper") == 0
@@ -89,7 +94,35 @@ def test_a_wrong_file_or_argument_is_one_sentence(make, arguments, words, tmp_pa
 def test_weights_that_say_their_network_take_no_arch(tmp_path, capsys):
     with pytest.raises(alexnet.UserError, match="pretrained is no plain state dict, and says its network itself"):
         alexnet.load("pretrained", arch="small")
-    path = write(saved_as("small", SMALL_UNITS).network().state_dict(), tmp_path / "net.pth")
-    assert command("import", path, tmp_path / "out", "--side", "64") == 2
-    assert "leave out --side and --crop" in capsys.readouterr().err
+
+
+def test_a_network_of_another_crop_is_imported_with_its_sizes(tmp_path, capsys):
+    """small at crops of 28: conv1 14, pool1 7, pool2 3, pool5 1, so fc6 has 128 inputs; at 56 it has 128 x 3 x 3."""
+    own = override(arch("small"), ["input.side=32", "input.crop=28", "classes=10"])
+    state = alexnet.AlexNet(own, seed=0).state_dict()
+    assert state["classifier.fc6.weight"].shape == (256, 128)
+    path = write(state, tmp_path / "own.pth")
+    assert command("import", path, tmp_path / "out") == 2
+    assert "--arch small, with --side and --crop if they are not that network's" in capsys.readouterr().err
+    assert command("import", path, tmp_path / "out", "--arch", "small") == 2
+    error = capsys.readouterr().err
+    assert "classifier.fc6.weight is 256x128, and small with 10 classes and crops of 56x56 has 256x1152 there" in error
+    assert "say which with --side and --crop" in error
+    assert "another network" not in error
     assert not (tmp_path / "out").exists()
+    for number, options in enumerate((["--arch", "small"], [])):
+        out = tmp_path / f"out{number}"
+        assert command("import", path, out, "--side", 32, "--crop", 28, *options) == 0
+        found = checkpoint.load(out)
+        assert (found.arch.name, found.arch.input.side, found.arch.input.crop) == ("small", 32, 28)
+        assert torch.equal(found.weights["classifier.fc6.weight"], state["classifier.fc6.weight"])
+    assert command("import", path, tmp_path / "out2", "--crop", 28, "--arch", "small") == 0
+    assert checkpoint.load(tmp_path / "out2").arch.input.side == 64  # that of small
+
+
+def test_a_file_of_another_network_is_not_taken_for_one_of_another_crop(tmp_path, capsys):
+    state = saved_as("small", SMALL_UNITS).network().state_dict()
+    state["classifier.fc6.weight"] = torch.zeros(len(state["classifier.fc6.weight"]), 1000)  # no multiple of 128 maps
+    path = write(state, tmp_path / "net.pth")
+    assert command("import", path, tmp_path / "out", "--arch", "small") == 2
+    assert "it holds another network" in capsys.readouterr().err

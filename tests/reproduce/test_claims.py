@@ -83,6 +83,14 @@ def test_every_comparison_is_of_two_variants_and_has_the_papers_sign(claim):
     assert len({comparison.title for comparison in claim.comparisons}) == len(claim.comparisons)
 
 
+def test_the_claim_names_the_rows_of_mishkins_table():
+    """batchnorm.md, accuracies: 0.471 without; After 0.499, After + scale&bias 0.493; Before 0.474 and 0.478."""
+    claim = CLAIMS["batch-norm"]
+    assert "2.2 points after the ReLU and 0.7 before it (his rows with scale and bias)" in claim.statement
+    for words in ('49.3% in the row "After + scale&bias"', "49.9% after the ReLU", "2.8 points less error"):
+        assert words in claim.note
+
+
 @pytest.mark.parametrize(("claim", "papers"), [
     ("figure1", [6.0]), ("dropout", [None, None, 2.0]), ("augmentation", [None] * 6), ("saturation", [None]),
     ("lrn", [-1.4 / 42.1, None]), ("overlap", [-0.4 / 41.1]), ("two-gpu", [-1.7 / 42.4]), ("depth", [2 / 40.7] * 3),

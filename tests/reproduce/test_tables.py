@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -177,6 +178,16 @@ def test_reproduce_table_prints_what_evaluate_prints(runs, class_folders, capsys
         for key in ("images", "top1_error", "top5_error", "views", "networks", "interval"):
             assert row[key] == measured[key]
         assert row["loss"] == pytest.approx(measured["loss"], rel=1e-5)
+
+
+def test_reproduce_table_says_which_epoch_of_a_run_it_measured(runs, class_folders, tmp_path, capsys):
+    """A run's folder means its best epoch, while `train --seeds` prints the last one."""
+    for part in ("best", "last"):
+        shutil.copytree(runs / "a", tmp_path / "run" / part)
+    for name, words in (("run", "best epoch (RUN/best), which the validation images chose"),
+                        ("run/last", "last epoch (RUN/last)")):
+        assert command("reproduce", "table", tmp_path / name, class_folders) == 0
+        assert f"errors are those of the {words}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_reproduce_table_prints_the_table(runs, class_folders, capsys, monkeypatch):

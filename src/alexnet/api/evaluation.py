@@ -17,6 +17,7 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:  # these import torch
     from torch import Tensor
 
+    from alexnet.api.measurement import MeasuredErrors
     from alexnet.data.packed import PackedDataset, PackedSplit
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
@@ -58,7 +59,7 @@ def evaluate(
     group: str | None = None, views: int = 1, split: str | None = None, include_trained: bool = False,
     exclude_look_alikes: bool = False, batch_size: int = 128, device: str = "auto", fast: bool = False,
     progress: bool = True,
-) -> Errors:
+) -> MeasuredErrors:
     """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
 
     Images that one of the networks was trained on are recognized by their content and left out; a note says how many.
@@ -81,15 +82,19 @@ def evaluate(
         progress: Print notes and a progress bar on standard error.
 
     Returns:
-        Sums and counts over all images, on every rank where torchrun started several.
+        Sums and counts over all images, on every rank where torchrun started several; its `measurement` names the
+        checkpoints with epoch and SHA-256, the data, the splits and the version.
     """
+    from alexnet.api.measurement import MeasuredErrors, measurement_of
+
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
     evaluation = evaluate_models(
         paths, data, labels=labels, group=group, views=views, split=split, include_trained=include_trained,
         exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
-    return evaluation.errors
+    return MeasuredErrors(**vars(evaluation.errors), measurement=measurement_of(
+        evaluation.models, evaluation.measured.packed, split))
 
 
 def evaluate_models(
@@ -141,9 +146,9 @@ def load_ensemble(
     models: Sequence[str | Path | Model], device: str, fast: bool = False, classes: Sequence[str] | None = None,
 ) -> list[Model]:
     """The models, loaded. Raises UserError for models whose outputs cannot be averaged, with both values."""
-    from alexnet.inference.predictor import Model, load
+    from alexnet.inference.predictor import Model, load_model
 
-    loaded = [model if isinstance(model, Model) else load(model, device, fast, classes) for model in models]
+    loaded = [model if isinstance(model, Model) else load_model(model, device, fast, classes) for model in models]
     names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):

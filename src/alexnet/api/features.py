@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from alexnet.inference.predictor import Model
 
 
-class LabeledFeatures(NamedTuple):
-    """Features of images and their classes: `features, labels = alexnet.features(...)`."""
-
+class _Arrays(NamedTuple):
     features: NDArray[np.float32]
     """[N, D]: a row for each image, in the order of the data."""
     labels: NDArray[np.int64]
     """[N]: class numbers, in the order of the names of the classes."""
+
+
+class LabeledFeatures(_Arrays):
+    """Features of images and their classes: `features, labels = alexnet.features(...)`.
+
+    `names` are not among the two that are unpacked, so that scikit-learn takes these as they are.
+    """
+
+    names: tuple[str, ...]
+    """[N]: the images' names in the data, in the same order, as `alexnet features` writes them."""
 
 
 def features(
@@ -32,7 +40,7 @@ def features(
 ) -> LabeledFeatures:
     """Compute a layer's output for the center crop of every image, without training anything.
 
-    The arrays are held in memory. `alexnet features` writes a file batch by batch, with the names of the images.
+    The arrays are held in memory. `alexnet features` writes a file batch by batch.
 
     Args:
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
@@ -53,12 +61,15 @@ def features(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.inference.features import check_layer, feature_batches
+    from alexnet.data.class_names import valid_utf8
+    from alexnet.inference.features import check_layer, feature_batches, output_layer_note
     from alexnet.inference.predictor import Model, load
 
     loaded = model if isinstance(model, Model) else load(model, choose_device(device))
     layer = layer or loaded.feature_layer
     check_layer(loaded, layer, pool)
+    if progress and (line := output_layer_note(loaded, layer)):
+        say(f"note: {line}")
     packed = open_data(data, loaded.preprocess.spec.side, note=say if progress else silent, progress=progress,
                        labels=labels, division=split is not None, splits=(split,) if split else ())
     images = packed.split(*((split,) if split else packed.splits))
@@ -69,4 +80,6 @@ def features(
             batches.append(batch)
             if bar:
                 bar(sum(map(len, batches)), len(images))
-    return LabeledFeatures(np.concatenate(batches), images.labels)
+    found = LabeledFeatures(np.concatenate(batches), images.labels)
+    found.names = tuple(map(valid_utf8, images.names))
+    return found

@@ -25,7 +25,7 @@ class Fact:
 
     value: str
     topic: str
-    """A key of `SOURCES`, or "counted" for a computed value."""
+    """A key of `SOURCES`, "counted" for a computed value, or "recorded" for what a stored network says of itself."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Difference:
 SOURCES: dict[str, dict[str, str]] = {
     "paper": {"input": "§2, §4.1", "size": "Figure 2; code2012's ceil", "norm": "§3.3", "order": "§3.1, §3.3, §3.4",
               "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialization": "§5", "recipe": "§5",
+              "schedule": "§5 (3 epochs: this project)",
               "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
     "paper-conv6": {"else": "§6; code2012, layers-146-2012-2011"},
     "code2012": {"input": "code2012, convdata_jpeg.py", "views": "code2012, convdata_jpeg.py",
@@ -61,8 +62,9 @@ SOURCES: dict[str, dict[str, str]] = {
     "torchvision-bn": {"initialization": "this project", "order": "this project, after cvjena/cnn-models",
                        "norm": "this project, after cvjena/cnn-models", "else": "this project"},
     "cifar": {"else": "this project, after Figure 1 and layers-18pct"},
-    "cifar-18pct": {"recipe": "cuda-convnet, layer-params-18pct", "views": "cuda-convnet, CIFARDataProvider",
-                    "noise": "cuda-convnet, CIFARDataProvider", "input": "cuda-convnet, CIFARDataProvider",
+    "cifar-18pct": {"recipe": "cuda-convnet, layer-params-18pct", "epochs": "caffe, examples/cifar10/cifar10_full",
+                    "batch": "cuda-convnet's default", "views": "caffe, examples/cifar10/cifar10_full",
+                    "noise": "caffe, examples/cifar10/cifar10_full", "input": "caffe, examples/cifar10/cifar10_full",
                     "rounding": "cuda-convnet, layer.py", "else": "cuda-convnet, layers-18pct"},
     "small": {"else": "this project"},
     "medium": {"else": "this project"},
@@ -74,6 +76,9 @@ SOURCES: dict[str, dict[str, str]] = {
 SOURCES["code2010"] = {topic: source.replace("params-145.cfg", "params-145-2010.cfg")
                        for topic, source in SOURCES["code2012"].items()}
 """Preset -> topic -> source of its facts; `else`: all other topics. network_presets.py explains the names."""
+
+RECIPE_TOPICS = ("recipe", "epochs", "batch", "schedule", "views", "noise")
+"""Topics of a recipe; all others are of a network. `epochs`, `batch` and `schedule`: as `recipe`, where not given."""
 
 BASES = {"paper-conv6": "paper", "one-gpu": "paper", "paper-bn": "paper", "torchvision-bn": "torchvision"}
 """Network -> the one that it changes. What is the same in both has the source that it has there."""
@@ -232,11 +237,12 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
              "random erasing": f"{recipe.erase_probability:.0%} of the images" if recipe.erase_probability else "none",
              "mixup": f"Beta({recipe.mixup_alpha:g}, {recipe.mixup_alpha:g})" if recipe.mixup_alpha else "none",
              "CutMix": f"Beta({recipe.cutmix_alpha:g}, {recipe.cutmix_alpha:g})" if recipe.cutmix_alpha else "none"}
+    topics = {"epochs": "epochs", "batch size": "batch", "schedule": "schedule"}
     noise = "none" if not recipe.lighting else (
         f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues")
         + (f", views then divided by {1 + recipe.lighting:g}" if recipe.lighting_rescale else "")
         + (f", until epoch {recipe.lighting_stop_epoch}" if recipe.lighting_stop_epoch else ""))
-    return {("recipe", what): Fact(value, topic)
+    return {("recipe", what): Fact(value, topics.get(what, topic) if topic == "recipe" else topic)
             for topic, facts in (("recipe", training), ("views", views), ("noise", {"PCA color noise": noise}))
             for what, value in facts.items()}
 
@@ -264,14 +270,17 @@ def _schedule(recipe: Recipe) -> str:
 
 def differences(
     first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
+    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}),
 ) -> list[Difference]:
     """Compare two networks and their recipes, in the order of the layers.
 
     Args:
         recipe, second_recipe: of the first and of the second network; default: its default recipe.
+        training: what two stored networks record of their training (`models.training_facts`).
     """
     networks, recipes = (first, second), (recipe or default_recipe(first), second_recipe or default_recipe(second))
-    facts = [network_facts(network) | recipe_facts(its) for network, its in zip(networks, recipes, strict=True)]
+    facts = [network_facts(network) | recipe_facts(its) | {**its_training}
+             for network, its, its_training in zip(networks, recipes, training, strict=True)]
     found = []
     for place in sorted({**facts[0], **facts[1]}, key=lambda place: _rank(place, facts)):
         where, what = place
@@ -289,7 +298,8 @@ def differences(
 
 def _rank(place: Place, facts: list[dict[Place, Fact]]) -> tuple[int, int]:
     """Sort key: layers of one kind together, then the order of the layer's facts."""
-    kinds = ("input", "conv", "norm", "pool", "average_pool", "hidden", "output", "dropout", "total", "recipe")
+    kinds = ("input", "conv", "norm", "pool", "average_pool", "hidden", "output", "dropout", "total", "recipe",
+             "training")
     kind = place[0].rstrip("0123456789")
     number = int(place[0][len(kind):] or 0)
     positions = [list(side).index(place) for side in facts if place in side]
@@ -299,10 +309,13 @@ def _rank(place: Place, facts: list[dict[Place, Fact]]) -> tuple[int, int]:
 def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposite: Fact | None) -> str:
     """The source of a fact; of an absent fact, the source that would state it."""
     topic = (fact or opposite or Fact("", "else")).topic
-    if topic == "counted":
-        return "counted"
-    if topic in ("recipe", "views", "noise"):
-        name, preset_facts = recipe.name, recipe_facts(RECIPES[recipe.name]) if recipe.name in RECIPES else None
+    if topic in ("counted", "recorded"):
+        return topic
+    if topic in RECIPE_TOPICS:
+        # caffenet has Caffe's recipe, and solver and train_val files of its own.
+        is_its_own = recipe.name == default_recipe(arch).name and "recipe" in SOURCES.get(arch.name, {})
+        name = arch.name if is_its_own else recipe.name
+        preset_facts = recipe_facts(RECIPES[recipe.name]) if recipe.name in RECIPES else None
     else:
         name, preset_facts = arch.name, network_facts(ARCHS[arch.name]) if arch.name in ARCHS else None
     if preset_facts is None:
@@ -310,10 +323,13 @@ def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposit
     value = fact and fact.value
     if _value_at(preset_facts, place) != value:
         return "--set"
-    if topic not in ("recipe", "views", "noise") and name in BASES and (
+    if topic not in RECIPE_TOPICS and name in BASES and (
             _value_at(network_facts(ARCHS[BASES[name]]), place) == value):
         name = BASES[name]
-    return SOURCES[name].get(topic, SOURCES[name]["else"])
+    topics = SOURCES[name]
+    if topic in ("epochs", "batch", "schedule") and topic not in topics:
+        topic = "recipe"
+    return topics.get(topic, topics["else"])
 
 
 def _value_at(facts: Mapping[Place, Fact], place: Place) -> str | None:
@@ -322,8 +338,9 @@ def _value_at(facts: Mapping[Place, Fact], place: Place) -> str | None:
 
 def to_json(
     first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
+    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}),
 ) -> dict[str, object]:
     """The comparison as JSON values: `networks`, `recipes`, `differences`."""
     return {"networks": [first.name, second.name],
             "recipes": [(recipe or default_recipe(first)).name, (second_recipe or default_recipe(second)).name],
-            "differences": [asdict(each) for each in differences(first, second, recipe, second_recipe)]}
+            "differences": [asdict(each) for each in differences(first, second, recipe, second_recipe, training)]}

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.explain_diff import BASES, SOURCES
+from alexnet.architecture.explain_diff import BASES, RECIPE_TOPICS, SOURCES
 from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS
 from alexnet.architecture.overrides import Json
 from alexnet.architecture.recipe import Recipe
@@ -108,8 +108,11 @@ def presets_named(name: str) -> list[Preset]:
 def _source(name: str, recipe: bool) -> str:
     topics = SOURCES[name]
     if recipe:
-        return topics.get("recipe", topics["else"])
-    of_network = [source for topic, source in topics.items() if topic not in ("recipe", "views", "noise")]
+        of_recipe = [topics.get("recipe", topics["else"])]
+        of_recipe += [topics[topic] for topic in ("epochs", "batch", "schedule") if topic in topics]
+        return "; ".join(source for source in of_recipe if not any(
+            other != source and other.startswith(source) for other in of_recipe))
+    of_network = [source for topic, source in topics.items() if topic not in RECIPE_TOPICS]
     base = [f"{BASES[name]}, but for what this changes"] if name in BASES else []
     return "; ".join(dict.fromkeys([*base, *of_network]))
 

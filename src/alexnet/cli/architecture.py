@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.software import versions_text
+from alexnet.architecture.explain_diff import Fact, Place
 from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.recipe import Recipe
@@ -99,7 +100,7 @@ def explain(
         size: Side of the square input in pixels. Default: the network's crop.
         layer: Show one layer in full, such as conv1.
         diff: Another network, run or checkpoint: list the differences, layer by layer and in the recipe, with the
-            source of each number.
+            source of each number; of two runs also in the start, seed, transform and data of training.
         html: Write an interactive page instead, on which any number can be changed.
     """
     if html is not None:
@@ -111,16 +112,18 @@ def explain(
     from alexnet.architecture.arithmetic import explain as calculate
     from alexnet.cli.render import differences_table, explanation_table
 
-    network, recipe = configure(*_network(name), settings)
+    network, recipe, training = _network(name)
+    network, recipe = configure(network, recipe, settings)
     console = Console(highlight=False)
     if diff is not None:
         require(size is None and layer is None and html is None,
                 "--diff compares whole networks at their own input sizes", "leave out --size, --layer and --html")
-        other, other_recipe = _network(diff)
+        other, other_recipe, other_training = _network(diff)
+        both = (training, other_training) if training and other_training else ({}, {})
         if json_:
-            print(json.dumps(explain_diff.to_json(network, other, recipe, other_recipe), indent=2))
+            print(json.dumps(explain_diff.to_json(network, other, recipe, other_recipe, both), indent=2))
         else:
-            console.print(differences_table(network, other, recipe, other_recipe))
+            console.print(differences_table(network, other, recipe, other_recipe, both, (name, diff)))
     elif html is not None:
         require(layer is None and not json_, "--html writes a page of all layers", "leave out --layer and --json")
         explorer.write(html, network, size)
@@ -131,15 +134,18 @@ def explain(
         console.print(explanation_table(calculate(network, size), layer))
 
 
-def _network(name: str) -> tuple[Arch, Recipe | None]:
-    """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
+def _network(name: str) -> tuple[Arch, Recipe | None, dict[Place, Fact]]:
+    """A preset network, or that of a run, a checkpoint or a file of weights, with its recipe and other training facts.
+    """
     is_on_hub = is_hub_address(name)
     if not is_on_hub:
         require_no_url(name, "networks")
     if name in ARCHS or not (is_on_hub or Path(name).exists() or packaged_path(name)):
-        return arch(name), None
+        return arch(name), None, {}
+    from alexnet.models.training_facts import training_facts
+
     saved = _saved(name)
-    return saved.arch, saved.recipe
+    return saved.arch, saved.recipe, training_facts(saved)
 
 
 def _saved(name: str) -> NetworkFacts | Checkpoint:

@@ -63,10 +63,10 @@ def compare(
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
-    All networks classify the center crops of the same images, which none of them was trained on. McNemar's exact test
-    compares each pair; of images in groups (--group), a sign-flip test over groups. With more than two runs, Holm's
-    method corrects the p-values. The seed of training is a source
-    of differences as well: one run of each kind says nothing about kinds of runs.
+    All networks classify the center crops of the same images, which none of them was trained on (with `--split train`:
+    training images, and the output says so). McNemar's exact test compares each pair; of images in groups (--group), a
+    sign-flip test over groups. With more than two runs, Holm's method corrects the p-values, and not the intervals. The
+    seed of training is a source of differences as well: one run of each kind says nothing about kinds of runs.
 
     With --with, two series of runs are compared, one run for each seed: `alexnet compare runs/a/seed-* --with
     runs/b/seed-* DATA`. A t test compares their top-1 errors, paired by seed where both series have the same seeds and
@@ -131,8 +131,8 @@ def _print_pairs(
         return
     Console(highlight=False).print(comparison_table(
         names, settings, measured.errors, tests, len(checkpoints[0].classes), all_settings))
-    print(epochs_text(names, checkpoints))
-    print(measured.selection.describe())
+    print(epochs_text(names, [saved.path for saved in checkpoints]))
+    _print_limits(names, checkpoints, measured.selection)
 
 
 def _print_series(series: tuple[Series, Series], measured: _Measured, all_settings: bool, json_: bool) -> None:
@@ -160,8 +160,21 @@ def _print_series(series: tuple[Series, Series], measured: _Measured, all_settin
             "test": test.to_json(), "views": 1, "measured": measured.selection.to_json()}, indent=2))
         return
     Console(highlight=False).print(series_table(series, settings, errors, test, all_settings))
-    print(epochs_text([*first.names, *second.names], [*first.checkpoints, *second.checkpoints]))
-    print(measured.selection.describe())
+    print(epochs_text([*first.names, *second.names],
+                      [saved.path for saved in (*first.checkpoints, *second.checkpoints)]))
+    _print_limits(("A", "B"), [first.checkpoints[0], second.checkpoints[0]], measured.selection)
+
+
+def _print_limits(names: Sequence[str], checkpoints: Sequence[Checkpoint], selection: Selection) -> None:
+    """Say what was measured, that a test on training images is none of generalization, and what is not recorded."""
+    from alexnet.models.training_facts import unrecorded_transform
+
+    print(selection.describe())
+    if selection.includes_trained:
+        print("The test compares how well the networks fit images that they were trained on; it is no test of "
+              "generalization.")
+    if line := unrecorded_transform({name: saved.training for name, saved in zip(names, checkpoints, strict=True)}):
+        print(line)
 
 
 def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list[str], list[str], str | None]:

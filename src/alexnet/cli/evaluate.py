@@ -108,10 +108,12 @@ def evaluate(
     if is_rank0():
         names = [str(model.path or shown_name(path))
                  for model, path in zip(evaluation.models, checkpoints, strict=True)]
-        _report(evaluation, names, int(views), details, json_)
+        _report(evaluation, names, int(views), split, details, json_)
 
 
-def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: DetailOptions, json_: bool) -> None:
+def _report(
+    evaluation: Evaluation, names: Sequence[str], views: int, split: str | None, details: DetailOptions, json_: bool,
+) -> None:
     """Print the result, and write the files of `details`."""
     from rich.console import Console
 
@@ -126,8 +128,13 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
     per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes,
                                   predictions.groups_M) if (predictions and details.per_class) else None
     if json_:
+        from alexnet.api.measurement import measurement_of
+
+        measurement = measurement_of(evaluation.models, measured.packed, split)
+        for model, name in zip(measurement["models"], names, strict=True):
+            model["checkpoint"] = name
         print(json.dumps(errors.to_json() | {
-            "views": views, "networks": len(names), "measured": measured.selection.to_json(),
+            **measurement, "views": views, "networks": len(names), "measured": measured.selection.to_json(),
             "temperatures": temperatures, "baselines": asdict(guessing),
             **({"look_alikes": alike.to_json(), "with_look_alikes": (errors + alike).to_json()} if alike else {}),
             **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))

@@ -74,6 +74,8 @@ def features_(
         model = model_from_checkpoint(saved, str(group.device))
         layer = layer or model.feature_layer
         features.check_layer(model, layer, pool)
+        if (line := features.output_layer_note(model, layer)) and group.first:
+            say(f"note: {line}")
         packed = group.local_rank0_first(
             lambda: open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
                               splits=(split,) if split else ()))
@@ -125,7 +127,7 @@ def map_(
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.data.content import contained
-    from alexnet.inference.features import check_layer, feature_batches
+    from alexnet.inference.features import check_layer, feature_batches, output_layer_note
     from alexnet.inference.predictor import load
     from alexnet.models.packaged import shown_name
     from alexnet.reproduce.pages.image_map import write_image_map
@@ -134,6 +136,8 @@ def map_(
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
+    if line := output_layer_note(model, layer):
+        say(f"note: {line}")
     packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
                        splits=(split,) if split else ())
     splits = (split,) if split else packed.test_splits

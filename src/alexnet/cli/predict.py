@@ -133,11 +133,11 @@ def _job(
                 return
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.inference.predictor import load
+    from alexnet.inference.predictor import load_model
     from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
     with shared_job(choose_device(device)) as group:
-        model = group.local_rank0_first(lambda: load(checkpoint, str(group.device), fast, class_names(classes)))
+        model = group.local_rank0_first(lambda: load_model(checkpoint, str(group.device), fast, class_names(classes)))
         files = group.from_rank0(lambda: _files(images)) if files is None else files
         require_same_job(group, [model], {"--top, --views or --fast": [top, views, fast]})
         yield model, files, group

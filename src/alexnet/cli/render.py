@@ -17,7 +17,7 @@ from alexnet.architecture.arithmetic import (
     has_top5,
     smallest_input,
 )
-from alexnet.architecture.explain_diff import differences
+from alexnet.architecture.explain_diff import Fact, Place, differences
 from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import default_recipe
@@ -127,24 +127,34 @@ def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
 
 def differences_table(
     one: Arch, other: Arch, recipe: Recipe | None = None, other_recipe: Recipe | None = None,
+    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}), names: tuple[str, str] | None = None,
 ) -> RenderableType:
-    """A row for each difference: layer, field, both values with their sources. Long sources are listed below it."""
+    """A row for each difference: layer, field, both values with their sources. Long sources are listed below it.
+
+    Args:
+        one, other, recipe, other_recipe, training: as for `explain_diff.differences`.
+        names: what the user calls the networks; default: their presets.
+    """
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    found = differences(one, other, recipe, other_recipe)
+    found = differences(one, other, recipe, other_recipe, training)
+    names = names or (one.name, other.name)
+    compared = "start, seed, transform and data of training were compared too" if all(training) else (
+        "only these were compared, not the start, seed, transform or data of training")
     if not found:
-        return f"{one.name} and {other.name} are the same network, trained the same way."
+        return Text(f"{names[0]} and {names[1]} have the same network and recipe; {compared}.")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", no_wrap=True)
     table.add_column("field", no_wrap=True)
-    for network in (one, other):
-        table.add_column(network.name)
+    for name in names:
+        table.add_column(escape(name), overflow="fold")
     letters: dict[str, str] = {}
 
     def cell(value: str, source: str) -> Text:
-        if value == "-" or source == "counted":
+        if value == "-" or source in ("counted", "recorded"):
             return Text(value)
         short = source if len(source) < 10 else letters.setdefault(source, f"[{chr(ord('a') + len(letters))}]")
         return Text.assemble(value, (f"  {short}", "dim"))
@@ -159,7 +169,8 @@ def differences_table(
     first, second = (recipe or default_recipe(one)).name, (other_recipe or default_recipe(other)).name
     recipes = f"The recipes are {first} and {second}." if first != second else f"Both have the recipe {first}."
     legend = [Text(f"  {letter} {source}", "dim") for source, letter in letters.items()]
-    return Group(table, "", f"Everything else is the same in both. {recipes} Sources of the values:",
+    same = "Everything else" if all(training) else "Everything else of network and recipe"
+    return Group(table, "", f"{same} is the same in both. {recipes} Sources of the values:",
                  Text("  § a section of the paper", "dim"), *legend)
 
 

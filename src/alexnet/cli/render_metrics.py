@@ -249,8 +249,8 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
     points, (low, high) = 100 * test.difference, (100 * end for end in test.interval)
     if test.difference < 0:  # the interval of how much better the better one is
         points, low, high = -points, -high, -low
-    p_value = f"p = {test.p_value:.2g}" + (f", {test.adjusted_p_value:.2g} after Holm's correction for {tests} tests"
-                                           if tests > 1 else "")
+    p_value = f"p = {test.p_value:.2g}" + (f", {test.adjusted_p_value:.2g} after Holm's correction for {tests} tests; "
+                                           "the interval is not corrected" if tests > 1 else "")
     counts = (f"only {first} is right about {_plural(test.only_first_right, 'image')}, only {second} about "
               f"{test.only_second_right:,}")
     if not test.difference:

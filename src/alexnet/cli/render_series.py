@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.arithmetic import has_top5
@@ -12,7 +13,6 @@ if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
 
     from alexnet.inference.metrics import Errors
-    from alexnet.models.checkpoint import Checkpoint
     from alexnet.reproduce.run_settings import DifferingSetting
     from alexnet.reproduce.seed_series import Series, SeriesTest
 
@@ -52,9 +52,14 @@ def series_table(
     return Group(shown, "", table, "", *map(escape, series_test_text(test)))
 
 
-def epochs_text(names: Sequence[str], checkpoints: Sequence[Checkpoint]) -> str:
-    """Which epoch of each run was measured: the best one or the last one."""
-    kinds = [saved.path.name if saved.path and saved.path.name in _EPOCHS else "" for saved in checkpoints]
+def epochs_text(names: Sequence[str], paths: Sequence[Path | None]) -> str:
+    """Which epoch of each run was measured: the best one or the last one.
+
+    Args:
+        names: of the runs.
+        paths: of their checkpoints; None of weights that were not read from a checkpoint.
+    """
+    kinds = [path.name if path and path.name in _EPOCHS else "" for path in paths]
     if len({*kinds}) == 1 and kinds[0]:
         return f"errors are those of the {_EPOCHS[kinds[0]]}"
     said = (f"{name}: {_EPOCHS.get(kind, 'the checkpoint as it is')}" for name, kind in zip(names, kinds, strict=True))

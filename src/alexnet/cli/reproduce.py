@@ -101,7 +101,8 @@ def reproduce(
     takes minutes on a CPU, a claim hours. Finished runs are reused; interrupted runs are resumed.
 
     Args:
-        paths: For table: one or more checkpoints or run folders, then the data.
+        paths: For table: one or more checkpoints or run folders, then the data. A run's folder means its best epoch;
+            RUN/last is its last one, whose errors `train --seeds` prints.
     """
     at_least_1(epochs=claims.epochs, seeds=claims.seeds, images_per_class=claims.images_per_class,
                batch_size=table.batch_size)
@@ -188,6 +189,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.cli.render import errors_table
+    from alexnet.cli.render_series import epochs_text
     from alexnet.reproduce import tables
 
     require(len(paths) >= 2, "reproduce table takes checkpoints and then the data",
@@ -206,6 +208,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
     else:
         images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
         Console(highlight=False).print(errors_table(measured, images, len(models[0].classes)))
+        print(epochs_text(checkpoints, [model.path for model in models]))
         print(test.selection.describe())
 
 

@@ -15,6 +15,8 @@ from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
+    from alexnet.models.formats.own_state_dict import Size
+
 
 @app.command(name="import", group=WEIGHTS, sort_key=0)
 def import_(
@@ -33,8 +35,10 @@ def import_(
         from_: Format of the file. Default: by its ending.
         prototxt: Caffe's description of the network. Default: the one inside the .caffemodel.
         mean: Caffe's mean: a .binaryproto file, or three numbers for blue, green and red, such as 104,117,123.
-        side: Side of the images before the crop, where a state dict does not say it. Default: 256, or the crop.
-        crop: Side of the network's input, where a state dict does not say it. Default: 224.
+        side: Side of the images before the crop, where a state dict does not say it. Default: 256, or the crop; of a
+            state dict of this package's layer names, that of its network.
+        crop: Side of the network's input, where a state dict does not say it. Default: 224; of a state dict of this
+            package's layer names, that of its network.
         arch: Network of a state dict of this package's layer names, where several have tensors of these shapes.
     """
     from alexnet.models import checkpoint
@@ -43,7 +47,7 @@ def import_(
     require(not any(path.exists() for path in written), f"{out} already holds a checkpoint", "name another folder")
     names = class_names(classes)
     at_least_1(side=side, crop=crop)
-    size = (side or max(256, crop or 0), crop or min(224, side or 224)) if side or crop else None
+    size = (side, crop) if side or crop else None
     saved = _read_weights(file, from_, prototxt, mean, size, names, arch)
     checkpoint.save(saved, out)
     for note in saved.notes:
@@ -55,7 +59,7 @@ def import_(
 
 
 def _read_weights(
-    file: str, kind: str | None, prototxt: Path | None, mean: str | None, size: tuple[int, int] | None,
+    file: str, kind: str | None, prototxt: Path | None, mean: str | None, size: Size | None,
     names: Sequence[str] | None, arch: str | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe

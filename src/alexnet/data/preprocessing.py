@@ -6,6 +6,8 @@ Shapes: N images, H rows, W columns, C channels, V views.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, ViewDraws, erase, random_views, uniform
 from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.trivial_augment import trivial_augment
+from alexnet.errors import require
 
 
 class Preprocess(nn.Module):
@@ -63,10 +66,18 @@ class Preprocess(nn.Module):
         return cls(spec, mean.mean((0, 1), keepdim=True) if spec.mean == "channel" else mean)
 
     def forward(self, pixels: AnyPixels) -> Tensor:
-        """The center crop: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
+        """The center crop: float [N, C, crop, crop] from uint8 [N, side, side, C].
+
+        Raises:
+            UserError: it is given something else, such as the path of a file.
+        """
         if isinstance(pixels, Tensor) and _is_traced():  # an exporter cannot trace the compiled kernel
             pixels_NHWC = pixels
         else:
+            require(not isinstance(pixels, str | bytes | Path | np.ndarray | list | tuple),
+                    f"preprocess takes a tensor, uint8 [N, {self.spec.side}, {self.spec.side}, 3], and not a "
+                    f"{type(pixels).__name__}", "model.views(image) gives the network's input of a file or an array, "
+                    "and model.pixels(image) its stored pixels")
             batch = as_pixels(pixels)
             if kernels.supports_crop(batch, torch.float32):
                 start = central_window(batch.side, self.spec.crop).start

@@ -38,7 +38,8 @@ def map_labels(network: NamedOutputs, data_classes: Sequence[str]) -> Tensor:
     require(network.class_names_known,
             f"the weights have no class names, so it is unknown which of their {len(network.classes):,} outputs stands "
             f"for which of the data's classes ({shortened(data_classes)})",
-            "give the names with --classes FILE, one a line in the order of the outputs, to evaluate or import")
+            "give the names in the order of the outputs: --classes FILE, one a line, to evaluate or import; in Python "
+            "alexnet.load(..., classes=[...])")
     return match_classes(network.classes, data_classes)
 
 

@@ -1,8 +1,9 @@
 """Compare networks on the same images: McNemar's exact paired test, and the interval of the difference.
 
-If images are in groups, the test draws signs for whole groups and not for images, and the interval uses the effective
-number of images (`grouped`): the networks tend to differ on all images of a group in the same way (Obuchowski 1998,
-Statistics in Medicine 17:1495-1507).
+The interval belongs to the test (`paired_interval`): it excludes 0 exactly where p is below 5%. If images are in
+groups, the test draws signs for whole groups and not for images, and the interval uses the effective number of images
+(`grouped`): the networks tend to differ on all images of a group in the same way (Obuchowski 1998, Statistics in
+Medicine 17:1495-1507).
 
 Shapes: N images, R networks, G groups.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.inference.grouped import GroupSums, design_effect, effective_images, group_sums
+from alexnet.inference.paired_interval import difference_interval
 from alexnet.inference.statistics import SIGNIFICANCE, Z_POWER, Z, holm
 
 
@@ -32,7 +34,8 @@ class PairedTest:
     difference: float
     """Top-1 error of the first minus that of the second: positive if the second is better."""
     interval: tuple[float, float]
-    """95% (Bonett and Price 2012, adjusted Wald interval for paired proportions)."""
+    """95%, of this comparison alone: it excludes 0 exactly where `p_value`, which Holm's method has not adjusted, is
+    below 5%."""
     p_value: float
     """McNemar's test, exact and two-sided; of images in groups `sign_flip_test`."""
     adjusted_p_value: float
@@ -88,7 +91,7 @@ def _paired_test(
     first, second = (count * (effective / images) for count in only)
     needed = images_needed(*only, images)
     return PairedTest(
-        *pair, images, *only, (only[1] - only[0]) / images, difference_interval(first, second, effective),
+        *pair, images, *only, (only[1] - only[0]) / images, difference_interval(first, second, effective, value),
         value, adjusted, detectable_difference(first + second, effective),
         needed if needed is None or groups is None else math.ceil(needed * (images / effective)), groups)
 
@@ -128,16 +131,6 @@ def sign_flip_test(differences_G: NDArray[np.int64]) -> float:
     total = len(probability_S) - 1
     is_as_far_S = np.abs(2 * np.arange(total + 1) - total) >= abs(int(differences_G.sum()))
     return min(1.0, float(probability_S[is_as_far_S].sum()))
-
-
-def difference_interval(only_first: float, only_second: float, images: float) -> tuple[float, float]:
-    """The 95% interval of the difference of two paired error rates (Bonett and Price 2012).
-
-    One image is added to each of the two counts, which keeps the interval right for few images.
-    """
-    first, second = (only_first + 1) / (images + 2), (only_second + 1) / (images + 2)
-    half = Z * math.sqrt((first + second - (second - first) ** 2) / (images + 2))
-    return max(-1.0, second - first - half), min(1.0, second - first + half)
 
 
 def detectable_difference(disagreements: float, images: float) -> float:

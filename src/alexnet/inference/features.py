@@ -84,6 +84,20 @@ def check_layer(model: Model, layer: str, pool: bool) -> None:
             f"{layer} has no feature maps to average", "leave out --pool, or choose a layer such as conv5 or pool5")
 
 
+def output_layer_note(model: Model, layer: str) -> str:
+    """Say that a layer's outputs are the scores of the classes, where another network's layer of that name is hidden.
+
+    fc7 is a hidden layer of the paper's network, and the output layer of a network with one hidden layer. "" for any
+    other layer.
+    """
+    arch = model.network.arch
+    last = len(arch.conv) + len(arch.dense) + 1
+    if layer != f"fc{last}":
+        return ""
+    hidden = f"its last hidden layer is fc{last - 1}" if arch.dense else "it has no hidden layer"
+    return f"{layer} is the output layer of {arch.name}, with a score for each class; {hidden}"
+
+
 def require_parquet() -> Any:
     """The modules `pyarrow` and `pyarrow.parquet`. Raises UserError if the `parquet` extra is missing."""
     try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from alexnet.inference.classifier import Classifier, ImageInput
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.formats.open_weights import is_state_dict, open_weights
 from alexnet.models.hooks import captured_outputs
 from alexnet.models.packaged import default_weights
 from alexnet.models.quantized import FastNetwork
@@ -47,6 +48,8 @@ class Model(Classifier):
     """`Checkpoint.notes`: what was assumed about the weights, and what is unknown."""
     path: Path | None = None
     """Where its checkpoint was loaded from."""
+    epoch: int | None = None
+    """Epochs of training behind its weights; None where it is not recorded."""
 
     def __repr__(self) -> str:
         """One line: the arrays of weights and of hashes would fill pages."""
@@ -129,10 +132,26 @@ def load(
         arch: the network, or the name of a preset, of a file that `torch.save(network.state_dict(), FILE)` wrote;
             default: the preset whose tensors have the same shapes.
 
+    Warns:
+        UserWarning: a file does not say its network, mean, sizes or class names, and they are assumed
+            (`Model.notes`), each in one warning.
+
     Raises:
         UserError: it is missing or damaged, or has another number of outputs; the error names the file. Or the device
             is absent.
     """
+    model = load_model(path_or_name, device, fast, classes, arch)
+    if path_or_name is not None and is_state_dict(Path(path_or_name)):
+        for note in model.notes if model.class_names_known else model.notes[:-1]:  # the last is that of the names
+            warnings.warn(f"{path_or_name}: {note}", stacklevel=2)
+    return model
+
+
+def load_model(
+    path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
+    classes: Sequence[str] | None = None, arch: str | Arch | None = None,
+) -> Model:
+    """As `load`, without warnings, for callers that show `Model.notes`."""
     device = choose_device(device)  # before the file is read
     return model_from_checkpoint(
         open_weights(default_weights() if path_or_name is None else path_or_name, classes, arch), device, fast)
@@ -144,4 +163,5 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     network = saved.network().to(device)
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
-        seen=saved.seen, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)
+        seen=saved.seen, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path,
+        epoch=saved.training.get("epoch"))

@@ -1,5 +1,7 @@
 """Statistics of all comparisons: the 5% level and 80% power, Holm's correction, and Student's t without SciPy.
 
+The power of a t test is that of the noncentral t distribution, integrated over the estimated standard deviation.
+
 The runtime does not have SciPy. Student's t follows from the incomplete beta function, whose continued fraction is
 8.17.22 of the NIST Digital Library of Mathematical Functions.
 """
@@ -21,6 +23,9 @@ Z, Z_POWER = 1.959964, 0.841621
 
 _TERMS = 60
 """Of the continued fraction, in pairs: enough for double precision up to 400 degrees of freedom."""
+
+_STEPS = 2000
+"""Steps of the integral over the standard deviation: ten times narrower than what is integrated changes."""
 
 _MANY = 100
 """Degrees of freedom from which `critical_value` uses an expansion about the normal quantile."""
@@ -60,6 +65,33 @@ def t_quantile(probability: float, degrees: float) -> float:
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if (1 + t_inside(middle, degrees)) / 2 < probability else (low, middle)
+    return (low + high) / 2
+
+
+@lru_cache(maxsize=256)
+def detectable_shift(critical: float, degrees: float) -> float:
+    """The true mean, in standard errors, that a two-sided t test finds with a probability of POWER.
+
+    (Z + shift) / S exceeds `critical`, or is below -`critical`, with that probability, where Z is normal and degrees
+    S^2 is chi-squared: |t| of the noncentral t distribution. For many degrees of freedom it is the sum of the normal
+    quantiles, 2.80; with few, more than the sum of Student's quantiles, since one S is in both.
+
+    Args:
+        critical: the test finds a difference if |t| is above it.
+        degrees: of freedom, 1 or more, or a fraction of it.
+    """
+    reach = 9 / math.sqrt(degrees)
+    start, width = max(0.0, 1 - reach), (1 + reach - max(0.0, 1 - reach)) / _STEPS
+    deviations = [start + (step + 0.5) * width for step in range(_STEPS)]
+    densities = [math.exp((degrees - 1) * math.log(s) - degrees * (s * s - 1) / 2) for s in deviations]
+    total = math.fsum(densities)
+    low, high = 0.0, critical + 10
+    for _ in range(50):
+        middle = (low + high) / 2
+        power = math.fsum(density * (math.erfc((critical * s - middle) * math.sqrt(0.5))
+                                     + math.erfc((critical * s + middle) * math.sqrt(0.5))) / 2
+                          for s, density in zip(deviations, densities, strict=True)) / total
+        low, high = (middle, high) if power < POWER else (low, middle)
     return (low + high) / 2
 
 

@@ -17,7 +17,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import require_count, require_distinct
 from alexnet.models import packaged
 from alexnet.models.checkpoint_files import HEAD, read_head, written_by
-from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, calibration_from_json
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, notes_on_weights
 
 EXPORT_FORMAT = 4
@@ -41,6 +41,8 @@ class NetworkFacts:
     errors: ErrorsJson
     calibration: CalibrationJson
     provenance: Provenance
+    training: StateJson
+    """Of the head of a run's checkpoint; an exported file has none."""
     versions: dict[str, str]
     """Of the software that wrote the file; empty if it does not say."""
 
@@ -56,7 +58,8 @@ class NetworkFacts:
         require_distinct(classes)
         return cls(arch, classes, bool(tree["class_names_known"]),
                    from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, ErrorsJson(**tree["errors"]),
-                   calibration_from_json(tree["calibration"]), Provenance(**tree["provenance"]), written_by(tree))
+                   calibration_from_json(tree["calibration"]), Provenance(**tree["provenance"]),
+                   StateJson(**tree.get("training", {})), written_by(tree))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ def file_provenance(source: str, path: Path) -> Provenance:
 def notes_on_weights(provenance: Provenance, classes: Sequence[str], class_names_known: bool) -> tuple[str, ...]:
     """What a user should know about weights before trusting a result: what was assumed, and what is unknown."""
     unnamed = (f"the weights have no class names, so their {len(classes):,} outputs are called output 0 to "
-               f"output {len(classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
+               f"output {len(classes) - 1}; give names with --classes FILE, to "
+               "predict, evaluate or import; in Python with alexnet.load(..., classes=[...])",)
     return (*provenance.get("assumed", ()), *(() if class_names_known else unnamed))
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alexnet.inference.statistics import POWER, SIGNIFICANCE, t_inside, t_quantile
+from alexnet.inference.statistics import SIGNIFICANCE, detectable_shift, t_inside, t_quantile
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TTest:
     """Two-sided, not corrected."""
     minimum_detectable: float
     """The true difference for which p is below SIGNIFICANCE / comparisons with a probability of POWER, if the spread
-    is the observed one."""
+    is the observed one (noncentral t)."""
 
 
 def paired_t_test(differences: Sequence[float], comparisons: int = 1) -> TTest:
@@ -59,7 +59,6 @@ def _t_test(mean: float, error: float, degrees: float, comparisons: int) -> TTes
     half = t_quantile(1 - SIGNIFICANCE / 2, degrees) * error
     quantile_all = t_quantile(1 - SIGNIFICANCE / comparisons / 2, degrees)
     p = max(0.0, 1 - t_inside(mean / error, degrees)) if error else float(mean == 0)
-    # The usual approximation; it replaces the noncentral t distribution by a shifted one.
-    detectable = (quantile_all + t_quantile(POWER, degrees)) * error
+    detectable = detectable_shift(quantile_all, degrees) * error
     return TTest(mean, mean - half, mean + half, mean - quantile_all * error, mean + quantile_all * error, p,
                  detectable)

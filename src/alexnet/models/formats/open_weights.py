@@ -14,7 +14,7 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.hub import read_hub
 from alexnet.models.formats.huggingface import read_huggingface
 from alexnet.models.formats.onnx import read_onnx
-from alexnet.models.formats.own_state_dict import has_own_names, read_own
+from alexnet.models.formats.own_state_dict import Size, has_own_names, read_own
 from alexnet.models.formats.packaged_weights import read_packaged
 from alexnet.models.formats.recognize import MEAN, TORCH_SUFFIXES, WEIGHTS
 from alexnet.models.formats.state_dict import rename_classes
@@ -68,22 +68,25 @@ def is_state_dict(path: Path) -> bool:
 
 
 def read_state_dict(
-    path: Path, classes: Sequence[str] | None = None, size: tuple[int, int] | None = None,
-    arch: str | Arch | None = None,
+    path: Path, classes: Sequence[str] | None = None, size: Size | None = None, arch: str | Arch | None = None,
 ) -> Checkpoint:
-    """Read a state dict of torchvision's names or of this package's; `size` is for the former, `arch` for the latter.
+    """Read a state dict of torchvision's names or of this package's; `arch` is for the latter.
+
+    Args:
+        size: side of the images and of the crops; default: what the file says, else 256 and 224 of torchvision's, and
+            the network's own of this package's.
 
     Raises:
-        UserError: it is neither, or is damaged, or an argument is for the other kind.
+        UserError: it is neither, or is damaged, or `arch` is given for torchvision's.
     """
     found = read_weights(path)
     if found.metadata is None and has_own_names(found.state):
-        require(size is None, f"{path} has the names of this package's layers, whose input is their network's",
-                "leave out --side and --crop")
-        return read_own(found, path, classes, arch)
+        return read_own(found, path, classes, arch, size)
     require(arch is None, f"{path} is no plain state dict of this package's layer names, and its network is known",
             "leave out arch")
-    return torchvision_checkpoint(found, path, classes, size)
+    side, crop = size or (None, None)
+    both = (side or max(256, crop or 0), crop or min(224, side or 224)) if size else None
+    return torchvision_checkpoint(found, path, classes, both)
 
 
 def _open(path: Path, name: str, classes: Sequence[str] | None, fall_back: bool) -> Checkpoint:

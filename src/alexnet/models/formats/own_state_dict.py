@@ -7,6 +7,7 @@ taken from the preset network whose tensors have the same names and shapes, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from alexnet.architecture.network_presets import ARCHS, TORCHVISION
 from alexnet.architecture.network_presets import arch as preset
 from alexnet.architecture.overrides import override
 from alexnet.architecture.spec import Arch
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.checkpoint_metadata import check_mean
@@ -25,6 +26,9 @@ from alexnet.models.formats.state_dict import assumed_names, check_state_dict, n
 from alexnet.models.formats.training_checkpoint import FoundWeights, find_class_names
 from alexnet.models.provenance import file_provenance
 from alexnet.models.seen import SeenImages
+
+Size = tuple[int | None, int | None]
+"""Side of the stored images and of the crops in pixels; None where it is not given."""
 
 MEAN = "preprocess.mean"
 """The mean's name in the tensor file of a checkpoint folder."""
@@ -37,6 +41,7 @@ def has_own_names(state: Mapping[str, Tensor]) -> bool:
 
 def read_own(
     found: FoundWeights, path: Path, classes: Sequence[str] | None = None, arch: str | Arch | None = None,
+    size: Size | None = None,
 ) -> Checkpoint:
     """The checkpoint of a plain state dict; `Provenance.assumed` says what the file does not say.
 
@@ -46,12 +51,14 @@ def read_own(
         classes: names of the outputs; default: those within the file or beside it, else unknown.
         arch: the network, or the name of a preset, which then gets the widths and kernels of the file; default: the
             preset whose tensors have the same names and shapes.
+        size: side of the images and of the crops; default of each: that of `arch`, or of the preset.
 
     Raises:
         UserError: no network fits, or several fit that compute different functions.
     """
     state = {key: tensor for key, tensor in found.state.items() if key != MEAN}
-    network, notes = _network(state, path, arch)
+    network, notes = _network(state, path, arch, size)
+    _check_size(state, network, path)
     weights = check_state_dict(state, network, path)
     names, name_notes = find_class_names(found, path, network.classes)
     if classes is not None:
@@ -64,14 +71,20 @@ def read_own(
                       mean_HWC=mean_HWC, seen=SeenImages.not_recorded(f"the weights in {path.name}"))
 
 
-def _network(state: Mapping[str, Tensor], path: Path, given: str | Arch | None) -> tuple[Arch, list[str]]:
+def _network(
+    state: Mapping[str, Tensor], path: Path, given: str | Arch | None, size: Size | None,
+) -> tuple[Arch, list[str]]:
     """The network of a state dict, and notes on what was assumed about it."""
     if isinstance(given, Arch):
-        return replace(given, classes=_outputs(state)), []
+        return _sized(replace(given, classes=_outputs(state)), size), []
     if given is not None:
-        return _with_shapes(preset(given), state), []
-    fitting = [network for network in (replace(each, classes=_outputs(state)) for each in ARCHS.values())
-               if _shapes(network) == {key: tensor.shape for key, tensor in state.items()}]
+        return _with_shapes(_sized(preset(given), size), state), []
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    fitting = []
+    for each in ARCHS.values():
+        with suppress(UserError):  # images of this size are too small for this network
+            network = _sized(replace(each, classes=_outputs(state)), size)
+            fitting += [network] if _shapes(network) == shapes else []
     names = [network.name for network in fitting]
     if len(fitting) != 1:
         first = f"features.conv1.weight is {shape_of(state['features.conv1.weight'])}"
@@ -79,10 +92,36 @@ def _network(state: Mapping[str, Tensor], path: Path, given: str | Arch | None) 
             f"the tensors in {path} have the names of this package's layers, and the shapes of none of its networks "
             f"({first})")
         raise UserError(problem, f'say which: alexnet.load("{path}", arch="{names[0] if names else "small"}"), or '
-                        f"alexnet import {path} OUT --arch {names[0] if names else 'small'}")
+                        f"alexnet import {path} OUT --arch {names[0] if names else 'small'}"
+                        + ("" if fitting or size else ", with --side and --crop if they are not that network's"))
     spec = fitting[0].input
     return fitting[0], [f"the file does not say its network: {names[0]} is assumed, whose tensors have these shapes, "
                         f"with {spec.crop}x{spec.crop} crops of images of {spec.side} pixels"]
+
+
+def _sized(network: Arch, size: Size | None) -> Arch:
+    """The network with another input: the sides that are given, and its own where they fit these."""
+    side, crop = size or (None, None)
+    spec = network.input
+    side = side or max(spec.side, crop or 0)
+    return replace(network, input=replace(spec, side=side, crop=crop or min(spec.crop, side)))
+
+
+def _check_size(state: Mapping[str, Tensor], network: Arch, path: Path) -> None:
+    """Raise UserError if only the inputs of the first fully connected layer have another number than the network's.
+
+    It follows from the crop, while no convolution depends on it.
+    """
+    key = f"classifier.fc{len(network.conv) + 1}.weight"
+    expected, found = _shapes(network).get(key), state.get(key)
+    if expected is None or found is None or found.ndim != 2:
+        return
+    (rows, columns), maps = expected, network.conv[-1].width
+    require(found.shape[0] != rows or found.shape[1] == columns or found.shape[1] % maps != 0,
+            f"{path}: {key} is {shape_of(found)}, and {network.name} with {network.classes} classes and crops of "
+            f"{network.input.crop}x{network.input.crop} has {rows}x{columns} there",
+            f"its network had crops of another size: say which with --side and --crop, as in alexnet import {path} OUT "
+            f"--arch {network.name} --side 32 --crop 28; in Python with arch=alexnet.Arch(...)")
 
 
 def _outputs(state: Mapping[str, Tensor]) -> int:
