@@ -67,7 +67,7 @@ def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_
     (photos / "train/ash/broken.jpg").write_bytes(b"\xff\xd8 no image")
     frames = [Image.new("RGB", (40, 40), (50 * number, 0, 0)) for number in range(3)]
     frames[0].save(photos / "train/ash/moving.gif", save_all=True, append_images=frames[1:])
-    further = ("note: 1 file holds several images or pages, and the first one alone is used, such as "
+    further = ("note: 1 file holds several images or pages, and the first one alone is used: "
                "train/ash/moving.gif; to use the others, save each as a file of its own")
     alexnet("pack", photos, tmp_path / "packed")
     assert further in capsys.readouterr().err
