@@ -28,8 +28,8 @@ def test_predict_names_a_panorama_a_tiny_image_and_images_of_one_color(tmp_path,
     notes = [line for line in printed.err.splitlines() if line.startswith("note: ")]
     assert ("note: 1 image is smaller than the network's input and enlarged, so that the prediction may mean little: "
             f"{tmp_path}/tiny.png; use a larger version") in notes
-    assert ("note: 1 image has one side more than 3 times as long as the other, and the network sees the central square "
-            f"alone: {tmp_path}/panorama.png; cut out the part that matters") in notes
+    assert ("note: 1 image has one side more than 3 times as long as the other, and the network sees the central "
+            f"square alone: {tmp_path}/panorama.png; cut out the part that matters") in notes
     assert ("note: 2 images show the network one color and nothing else (transparent parts become white), so that the "
             f"prediction means nothing, such as {tmp_path}/gray.png; leave it out, or save it without transparency"
             ) in notes

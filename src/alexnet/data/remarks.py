@@ -33,14 +33,14 @@ _SENTENCES: dict[str, tuple[str, str, str, str]] = {
         "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has",
         "look at them, and replace those of which a part is shifted or has wrong colors"),
     "small_images": (
-        "image is", "images are", "smaller than the network's input and enlarged, so that the prediction may mean little",
-        "use a larger version"),
+        "image is", "images are", "smaller than the network's input and enlarged, so that the prediction may mean "
+        "little", "use a larger version"),
     "elongated": (
         "image has", "images have", f"one side more than {ELONGATED} times as long as the other, and the network sees "
         "the central square alone", "cut out the part that matters"),
     "blank": (
-        "image shows", "images show", "the network one color and nothing else (transparent parts become white), so that "
-        "the prediction means nothing", "leave it out, or save it without transparency"),
+        "image shows", "images show", "the network one color and nothing else (transparent parts become white), so "
+        "that the prediction means nothing", "leave it out, or save it without transparency"),
 }
 """For each kind: the beginning of the sentence for one image and for several, the problem, and the remedy."""
 
