@@ -27,7 +27,8 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
 
     errors, config = done.metrics, read_config(done.path)
     (low, high), over = errors.top1_interval, over_groups(errors.groups)
-    yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
+    # The only epoch is not chosen from several, and --head has none.
+    yield f"{'best ' if config['recipe']['epochs'] > 1 else ''}top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
     yield f"  95% interval{over} {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
     yield from (f"  {line}" for line in few_groups_text(errors.groups))
     overlap = read_overlap(config)
