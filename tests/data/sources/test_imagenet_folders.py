@@ -82,7 +82,7 @@ def test_kaggles_solution_labels_the_flat_validation_images(flat: Path):
     assert (dataset.classes, dataset.wnids) == (("tench", "goldfish"), (TENCH, GOLDFISH))
     assert labels(dataset, "val") == EXPECTED
     assert len(dataset.splits["train"]) == 4
-    assert "left out: 1 image without a label, such as ILSVRC/Data/CLS-LOC/test/" in said(dataset)
+    assert "left out: 1 image without a label: ILSVRC/Data/CLS-LOC/test/" in said(dataset)
 
 
 @pytest.mark.parametrize("packed", [False, True])
