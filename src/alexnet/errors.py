@@ -72,6 +72,11 @@ def require(holds: bool, problem: str, remedy: str = "") -> None:
         raise UserError(problem, remedy)
 
 
+def such_as(count: int, example: str) -> str:
+    """The end of a sentence on `count` things: ", such as EXAMPLE", or ": EXAMPLE" for the only one."""
+    return f": {example}" if count == 1 else f", such as {example}"
+
+
 def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The known word of which `word` is most likely a misspelling, or None."""
     # Above 0.65 one letter of three may differ (fc9, fc6); below, "tench" would match "nosuch".

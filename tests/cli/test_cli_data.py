@@ -67,14 +67,14 @@ def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_
     (photos / "train/ash/broken.jpg").write_bytes(b"\xff\xd8 no image")
     frames = [Image.new("RGB", (40, 40), (50 * number, 0, 0)) for number in range(3)]
     frames[0].save(photos / "train/ash/moving.gif", save_all=True, append_images=frames[1:])
-    further = ("note: 1 file holds several images or pages, and the first one alone is used, such as "
+    further = ("note: 1 file holds several images or pages, and the first one alone is used: "
                "train/ash/moving.gif; to use the others, save each as a file of its own")
     alexnet("pack", photos, tmp_path / "packed")
     assert further in capsys.readouterr().err
     assert alexnet("verify", tmp_path / "packed") == 0
     printed = capsys.readouterr()
     assert printed.out.endswith("files have the right checksum\n")
-    assert "note: 1 image could not be decoded and is left out, such as train/ash/broken.jpg" in printed.err
+    assert "note: 1 image could not be decoded and is left out: train/ash/broken.jpg" in printed.err
     assert further in printed.err
     assert alexnet("train", tmp_path / "packed", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
     assert further in capsys.readouterr().err
@@ -128,11 +128,12 @@ def test_check_says_first_what_needs_attention(different, capsys):
     assert lines[0] == f"{different}: 32 images of 2 classes (23 train, 9 val)"
     assert lines[2] == "2 things need attention, the most harmful first:"
     text = " ".join(" ".join(lines).split())
-    assert "2. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
-    assert ("1. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
+    assert "2. 1 image of 33 cannot be decoded: train/birch/07.png (it begins with b'<html>" in text
+    assert ("1. val: 1 image of 9 is also a training image, byte for byte: val/ash/copy.png and "
             "train/ash/00.png") in text
     assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
     assert "labels were not checked: that takes a trained network, --run RUN" in text
+    assert ("damage in the middle of a JPEG that leaves no trace" in text) == ("JPEG" in text.partition("formats:")[2])
     assert alexnet("check", different, "--side", 32, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["duplicates"] == [{"kind": "exact", "images": [

@@ -120,7 +120,7 @@ def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, 
 
 
 def test_predict_names_what_should_be_known_of_images(run, class_folders, tmp_path, capsys):
-    frames = [Image.new("RGB", (40, 40), (50 * number, 0, 0)) for number in range(3)]
+    frames = [Image.linear_gradient("L").resize((40, 40)).rotate(90 * number) for number in range(3)]
     for name in ("one.gif", "two.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "three.png")

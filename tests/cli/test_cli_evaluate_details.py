@@ -64,7 +64,9 @@ def test_per_class_metrics_of_a_folder_equal_scikit_learns(run, mixed, tmp_path,
         assert [each["precision"], each["recall"], each["f1"]] == pytest.approx([precision[k], recall[k], f1[k]])
         assert each["recall_interval"][0] <= each["recall"] <= each["recall_interval"][1]
     assert found["balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(true, predicted))
-    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(true, predicted, average="macro"))
+    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(
+        true, predicted, labels=sorted(set(true)), average="macro"))
+    assert found["classes_with_images"] == len(set(true))
     assert 0.5 < found["macro_auc"] <= 1
 
 
@@ -77,6 +79,7 @@ def test_the_table_of_classes_names_what_is_undefined(run, class_folders, tmp_pa
     assert ash.split()[1] == "0"
     assert ash.split()[-1] == "-"
     assert "Balanced accuracy" in printed
+    assert "means over the 2 of 4 classes that have images, each of which counts the same." in " ".join(printed.split())
 
 
 def test_details_are_of_the_measured_images_alone(run, class_folders, tmp_path, capsys):

@@ -59,7 +59,7 @@ def test_images_that_cannot_be_decoded_are_named_when_training_and_in_the_log(cl
     broken = tmp_path / "PHOTOS" / "train" / "ash" / "broken.png"
     broken.write_bytes((tmp_path / "PHOTOS" / "train" / "ash" / "000.png").read_bytes()[:200])
     assert alexnet("train", tmp_path / "PHOTOS", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
-    assert "1 image could not be decoded and is left out, such as train/ash/broken.png" in capsys.readouterr().err
+    assert "1 image could not be decoded and is left out: train/ash/broken.png" in capsys.readouterr().err
     events = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
     (warning,) = [event for event in events if event["event"] == "warning" and event["kind"] == "images_left_out"]
     assert "train/ash/broken.png" in warning["problem"]

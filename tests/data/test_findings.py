@@ -51,14 +51,14 @@ def test_a_training_image_copied_into_val_is_named_with_its_copy(folder):
     findings = found(folder)
     assert findings.keys() == {"copies_across_splits"}
     assert findings["copies_across_splits"].startswith(
-        "val: 1 image of 9 is also a training image, byte for byte, such as val/ash/other name.png and "
+        "val: 1 image of 9 is also a training image, byte for byte: val/ash/other name.png and "
         "train/ash/00.png; ")
 
 
 def test_a_copy_in_another_split_and_another_class_is_one_finding(folder):
     shutil.copy(folder / "train/ash/00.png", folder / "val/birch/other name.png")
     assert found(folder) == {"copies_across_splits": (
-        "val: 1 image of 9 is also a training image, byte for byte, such as val/birch/other name.png and "
+        "val: 1 image of 9 is also a training image, byte for byte: val/birch/other name.png and "
         "train/ash/00.png; 1 of 1 has a copy in another class; delete one copy, that in the wrong class; otherwise the "
         "error on val looks better than it is")}
 
@@ -83,7 +83,7 @@ def test_a_class_that_no_image_is_left_of_is_named(folder):
     for file in (folder / "val/birch").iterdir():
         file.write_bytes(b"<html>")
     assert found(folder)["emptied_class"] == (
-        "val: no image of 1 class can be decoded, such as of birch; training refuses that; "
+        "val: no image of 1 class can be decoded: birch; training refuses that; "
         "repair or replace the images")
 
 
@@ -120,7 +120,7 @@ def test_few_images_and_imbalance(tmp_path):
         write_smooth_image(tmp_path / "val" / ("rare" if number < 51 else "common") / f"{number}.png", number)
     findings = found(tmp_path)
     assert findings.keys() == {"few_images", "imbalance"}
-    assert "1 class of 2 has fewer than 10 train images, such as rare with 3" in findings["few_images"]
+    assert "1 class of 2 has fewer than 10 train images: rare with 3" in findings["few_images"]
     # 33 / 3 = 11 times; common is 9 of 10 validation images.
     assert ("common has 33 train images and rare 3, 11 times fewer; always answering common would be wrong for 10.0%"
             in findings["imbalance"])
@@ -150,9 +150,9 @@ def test_small_and_blank_images(folder):
     Image.new("RGB", (50, 50), "white").save(folder / "train/birch/white.png")
     findings = found(folder)
     assert findings.keys() == {"small_images", "blank"}
-    assert "1 image of 34 is smaller than the network's 32 pixels and enlarged, such as train/ash/tiny.png with 9 x 9" \
+    assert "1 image of 34 is smaller than the network's 32 pixels and enlarged: train/ash/tiny.png with 9 x 9" \
         in findings["small_images"]
-    assert "such as train/birch/white.png" in findings["blank"]
+    assert "nothing else: train/birch/white.png" in findings["blank"]
 
 
 def test_small_images_throughout_call_for_a_network_of_their_size(folder):

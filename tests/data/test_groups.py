@@ -92,8 +92,8 @@ def test_a_table_names_the_groups_and_images_without_one_are_said(tmp_path):
         dataset = open_dataset(tmp_path / "photos", group=place, labels="folders")
         assert set(dataset.grouping.groups.values()) == {"fox-0", "fox-1", "owl-0", "owl-1"}
         assert f"--group {place}: 4 groups of 7 to 8 images (median 8)" in said(dataset)
-        assert f"left out: 1 row of {place} without an image in the data, such as elk.jpg" in said(dataset)
-        assert "1 of 32 images has no group, and each of these is a group of its own, such as owl/owl3_3.jpg" in said(
+        assert f"left out: 1 row of {place} without an image in the data: elk.jpg" in said(dataset)
+        assert "1 of 32 images has no group, and is a group of its own: owl/owl3_3.jpg" in said(
             dataset)
 
 

@@ -162,7 +162,7 @@ def test_a_class_without_validation_images_is_noted_and_shifts_no_label(tmp_path
     trees(trees(tmp_path, under="train/"), ("ash", "cedar"), 2, under="val/")
     dataset = open_dataset(tmp_path)
     assert per_class(dataset, "val") == [2, 0, 2]
-    assert "1 of 3 classes have no validation images, such as 'birch'" in said(dataset)
+    assert "1 of 3 classes has no validation images: 'birch'" in said(dataset)
 
 
 def test_a_single_folder_around_the_classes_is_gone_through(tmp_path: Path):

@@ -255,7 +255,7 @@ def test_class_folders_that_differ_in_case_unicode_form_or_blanks_are_one_class(
     layout = layout_of(f"train/{{{train},zebra}}/#.jpg | val/{{{val},zebra}}/#.jpg")
     assert layout.classes == (train, "zebra")
     assert understood(layout)["val"] == {train: 2, "zebra": 2}
-    note = f"that differ only in case are one class, such as {val!r} and {train!r}"
+    note = f"that differ only in case are one class: {val!r} and {train!r}"
     assert (note in "".join(layout.notes)) == (train in ("cat", "CAT"))
 
 

@@ -11,7 +11,7 @@ from test_image_values import jpeg, png, row, tiff
 from alexnet.data.images import decode
 from alexnet.data.packed import open_packed
 from alexnet.data.packing import pack
-from alexnet.data.remarks import Remark, add_remarks, remark_findings
+from alexnet.data.remarks import Remark, add_remarks, remark_findings, view_remarks
 from alexnet.data.sources.detect import open_dataset
 from image_files import plant
 
@@ -104,7 +104,7 @@ def test_a_pack_counts_remarks_split_by_split_whatever_the_shards(tmp_path):
         assert open_packed(tmp_path / f"{size}").remarks == packed.remarks
     further, bits = remark_findings(packed.remarks)
     assert bits.problem == ("1 image has 16 bits and no value above 16,383, as 14-bit data has that was not scaled and "
-                            "is shown 4 times too dark or more, such as dog/dark.png")
+                            "is shown 4 times too dark or more: dog/dark.png")
     assert further.problem.startswith("3 files hold several images or pages, and the first one alone is used, such as ")
 
 
@@ -112,3 +112,20 @@ def test_remarks_of_two_parts_are_added():
     first = add_remarks((), [("a", {"further_images"}), ("b", {"further_images", "unused_bits"})])
     both = add_remarks(first, [("c", {"unused_bits"})])
     assert both == (Remark("further_images", 2, "a"), Remark("unused_bits", 2, "b"))
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height // 2, width // 2, 3), np.uint8).repeat(2, 0).repeat(2, 1)
+
+
+@pytest.mark.parametrize(("pixels", "found"), [
+    (noise(64, 64), set()),
+    (noise(64, 192), set()),  # 3 times as long
+    (noise(64, 194), {"elongated"}),
+    (noise(2000, 64), {"elongated"}),
+    (noise(62, 80), {"small_images"}),
+    (np.full((64, 64, 3), 128, np.uint8), {"blank"}),
+    (np.full((3, 3, 3), 255, np.uint8), {"small_images", "blank"}),
+])
+def test_what_a_network_can_hardly_classify(pixels, found):
+    assert view_remarks(pixels, 64) == found

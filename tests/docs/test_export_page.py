@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from alexnet.data import images
 from alexnet.inference.predictor import Model
 from alexnet.models.formats.export import export
 from weight_files import saved_as
@@ -50,3 +51,23 @@ def test_its_table_names_the_keys_of_a_file(folder):
     rows = re.findall(r"^\| (`[^|]+`) \|", PAGE.split("| key | value |")[1].split("\n\n")[0], re.MULTILINE)
     named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert named - {"license"} == set(facts)  # these weights have no license note
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("upside down", "jpg"), ("RGBA", "png"), ("I;16", "tif"),
+                                              ("I;16", "png")])
+def test_its_lines_open_photos_of_other_kinds_as_the_package_does(mode, ending, tmp_path):
+    (lines,) = (text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "exif_transpose" in text)
+    rng, path = np.random.default_rng(0), tmp_path / f"photo.{ending}"
+    if mode == "RGBA":
+        Image.fromarray(rng.integers(0, 256, (20, 30, 4), np.uint8)).save(path)
+    elif mode == "I;16":
+        Image.fromarray(rng.integers(0, 65536, (20, 30)).astype(np.uint16)).save(path)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path, exif=exif, quality=95)
+    names = {}
+    exec(lines.replace("photo.jpg", str(path)), names)  # the page's own program
+    expected, plain = images.read(path).astype(int), np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert np.abs(np.asarray(names["photo"]).astype(int) - expected).max() <= 1
+    assert np.abs(plain - expected).max() > 100  # without these lines

@@ -41,10 +41,21 @@ def test_values_equal_scikit_learns(images, classes, absent):
     assert ours.balanced_accuracy == pytest.approx(np.mean(recall[present]))
     if set(predicted) <= set(present):
         assert ours.balanced_accuracy == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
-    assert ours.macro_f1 == pytest.approx(sklearn_metrics.f1_score(labels, predicted, average="macro"))
+    assert ours.macro_f1 == pytest.approx(sklearn_metrics.f1_score(labels, predicted, labels=present, average="macro"))
     if not absent and classes > 2:
         assert ours.macro_auc == pytest.approx(
             sklearn_metrics.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"))
+
+
+def test_every_mean_is_over_the_classes_that_have_images():
+    # Classes 1 and 2 have 10 images each. Of class 1, 5 are right, 4 are called 0 or 3 (without images), and 1 is
+    # called 2; all of class 2 are right. F1: 2 * 5 / (5 + 10) and 2 * 10 / (11 + 10).
+    labels, predicted = np.array([1] * 10 + [2] * 10), np.array([1] * 5 + [0, 0, 3, 3, 2] + [2] * 10)
+    found = per_class_metrics(labels, np.eye(4, dtype=np.float32)[predicted], list("abcd"))
+    assert [each.f1 for each in found.classes] == pytest.approx([0, 2 / 3, 20 / 21, 0])
+    assert (found.balanced_accuracy, found.classes_with_images) == (0.75, 2)
+    assert found.macro_f1 == pytest.approx(0.8095, abs=5e-5)  # and not (0 + 2/3 + 20/21 + 0) / 4 = 0.4048
+    assert found.to_json()["classes_with_images"] == 2
 
 
 def test_auc_counts_a_tie_as_a_half_as_scikit_learn_does():

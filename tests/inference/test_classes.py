@@ -37,7 +37,7 @@ def test_the_two_unicode_forms_of_an_accent_are_one_name():
 
 
 def test_an_unmatched_class_lists_few_names_and_counts_the_others():
-    with pytest.raises(ValueError, match=r"not trained on 1 of the data's 2 classes, such as 'cat'") as error:
+    with pytest.raises(ValueError, match=r"not trained on 1 of the data's 2 classes: 'cat'") as error:
         match_classes([f"tree {number}" for number in range(1000)], ["tree 7", "cat"])
     assert "(tree 0, tree 1, tree 2, tree 3, tree 4 and 995 more)" in str(error.value)
     assert len(str(error.value)) < 250

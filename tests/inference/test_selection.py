@@ -151,8 +151,8 @@ def test_the_images_trained_on_are_left_out_whatever_is_done_to_the_folder(
     assert evaluation.errors.images == 6
     selection = evaluation.measured.selection
     assert selection.describe() == (
-        "measured: 6 of 60 images; the network was trained on the other 54; these 6 chose the best epoch or fitted the "
-        "temperature, so the result is slightly optimistic")
+        "measured: 6 of 60 images; the network was trained on the other 54; these 6 chose the best epoch, "
+        "so the result is slightly optimistic")
     assert selection.to_json() == {
         "images": 6, "available": 60, "trained_on": 54, "includes_trained": False, "looks_trained_on": 0,
         "training_look_alikes": None, "selected_on": 6, "unknown": [], "undecodable": 0,
@@ -171,8 +171,8 @@ def test_an_added_image_is_measured(folder: Path, run: Path, tmp_path: Path):
     Image.new("RGB", (32, 32), "teal").save(data / "ash" / "new.png")
     selection = evaluate(run, data).measured.selection
     assert selection.describe() == (
-        "measured: 7 of 61 images; the network was trained on the other 54; 6 of these 7 chose the best epoch or "
-        "fitted the temperature, so the result is slightly optimistic")
+        "measured: 7 of 61 images; the network was trained on the other 54; 6 of these 7 chose the best epoch, "
+        "so the result is slightly optimistic")
 
 
 def test_a_copied_run_and_both_of_its_checkpoints_know_what_they_saw(folder: Path, run: Path, tmp_path: Path):
@@ -185,8 +185,8 @@ def test_an_exported_network_knows_what_it_saw(folder: Path, run: Path, tmp_path
     assert command("export", run / "best", tmp_path / "model") == 0
     evaluation = evaluate(tmp_path / "model", copied(folder, tmp_path))
     assert evaluation.measured.selection.describe() == (
-        "measured: 6 of 60 images; the network was trained on the other 54; these 6 chose the best epoch or fitted the "
-        "temperature, so the result is slightly optimistic")
+        "measured: 6 of 60 images; the network was trained on the other 54; these 6 chose the best epoch, "
+        "so the result is slightly optimistic")
     assert command("import", tmp_path / "model", tmp_path / "imported") == 0
     assert evaluate(tmp_path / "imported", folder).measured.selection.trained_on == 54
 
@@ -195,7 +195,7 @@ def test_an_ensemble_is_measured_on_what_no_member_saw_in_any_order(folder: Path
     there, back = (evaluate(paths, folder) for paths in ([run, other_run], [other_run, run]))
     assert there.measured.selection.describe() == back.measured.selection.describe() == (
         "measured: 6 of 60 images; at least one of the networks was trained on the other 54; these 6 chose the best "
-        "epoch or fitted the temperature, so the result is slightly optimistic")
+        "epoch, so the result is slightly optimistic")
     assert there.errors == back.errors
     assert there.measured.images.names == back.measured.images.names
 
@@ -240,7 +240,7 @@ def test_unrecorded_training_images_are_said_to_be_unknown(folder: Path, run: Pa
     assert both.describe() == (
         "measured: 6 of 60 images; at least one of the networks was trained on the other 54; it is not known which "
         "other images torchvision's weights were trained on, and some may be among those measured: the error may be "
-        "too low; these 6 chose the best epoch or fitted the temperature, "
+        "too low; these 6 chose the best epoch, "
         "so the result is slightly optimistic")
 
 
@@ -314,3 +314,14 @@ def test_an_image_that_was_both_trained_on_and_selected_on_counts_as_trained_on(
 
 def test_an_untrained_network_has_seen_nothing():
     assert select(SeenImages()).describe() == "measured: all 5 images, none of these files seen in training"
+
+
+@pytest.mark.parametrize(("roles", "words"), [
+    (("epoch",), "chose the best epoch"), (("temperature",), "fitted the temperature"),
+    (("epoch", "temperature"), "chose the best epoch or fitted the temperature"),
+    (("schedule",), "steered the learning rate or the end of the training")])
+def test_the_line_says_what_the_images_decided_and_of_how_many_files_some_could_not_be_decoded(roles, words):
+    selection = Selection(np.arange(33), 339, 306, 33, (), 1, np.zeros(33, bool), 0.0, undecodable=3, roles=roles)
+    assert selection.describe() == (
+        "measured: 33 of 339 images; the network was trained on the other 306; these 33 "
+        f"{words}, so the result is slightly optimistic; 3 of 342 files could not be decoded")

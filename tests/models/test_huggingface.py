@@ -103,7 +103,7 @@ def test_the_model_card_says_why_its_errors_may_be_too_good(model, tmp_path):
     write_huggingface(replace(saved, errors={**saved.errors, "validation_copies": 12}, seen=seen), tmp_path / "trees")
     card = (tmp_path / "trees" / "README.md").read_text()
     for words in ("12 of the 400 validation images are copies of training images, so the error is probably too low.",
-                  "2 images chose the best epoch or fitted the temperature;",
+                  "2 images chose the best epoch;",
                   "It is not known which images old weights were trained on."):
         assert words in card
 

@@ -1,15 +1,18 @@
 """SeenImages: what a run records of its training images, through checkpoints, initial weights and text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.models.seen import SeenImages
+from weight_files import narrow
 
 
 def array(*hashes: int) -> np.ndarray:
@@ -30,6 +33,22 @@ def test_a_run_records_the_images_that_it_trained_on_and_for_best_those_that_cho
         chosen_on = sorted(packed.split("val").content_hashes.tolist()) if name == "best" else []
         assert seen.selected_on.tolist() == chosen_on
         assert seen.unknown == ()
+
+
+@pytest.mark.parametrize(("chosen", "fitted", "schedule", "name", "roles"), [
+    ((5, 7, 9), 0, "cosine", "best", ("epoch",)),  # a run of several epochs that was not calibrated
+    ((5, 7), 2, "cosine", "best", ("temperature",)),  # of one epoch, or --head: nothing was chosen
+    ((5, 7, 9), 2, "cosine", "best", ("epoch", "temperature")),
+    ((5, 7, 9), 0, "plateau", "last", ("schedule",)),
+    ((5, 7, 9), 0, "plateau", "best", ("epoch",)),
+    ((), 0, "cosine", "last", ())])
+def test_what_the_selecting_images_did_is_derived_from_the_checkpoint(chosen, fitted, schedule, name, roles):
+    saved = replace(
+        narrow("cifar"), seen=SeenImages(selected_on=array(*chosen)), path=Path(name),
+        recipe=replace(recipe("modern"), schedule=schedule),
+        calibration={"temperature": 2.0, "fitted_images": fitted} if fitted else {})
+    assert saved.seen_in_roles.roles == roles
+    assert saved.seen_in_roles.selected_on.tolist() == list(chosen)
 
 
 def test_images_of_the_initial_weights_count_too():

@@ -113,7 +113,7 @@ def test_the_page_of_mistakes_says_what_was_measured(tmp_path: Path, packed_imag
     text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
     # Labels 0 1 2 3 4 5 0 1 2 3 against 1 1 1 3 4 5 2 1 2 3.
     assert ("3 of 10 images are misclassified (top-1): 30.0%. Measured: 10 of 13 images; the network was trained on "
-            "the other 3; 1 more could not be decoded.") in text
+            "the other 3; 1 of 14 files could not be decoded.") in text
     assert f"{CLASSES[0]} → {CLASSES[2]}" in text
 
 

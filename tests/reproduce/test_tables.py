@@ -205,7 +205,7 @@ def test_reproduce_table_prints_the_table(runs, class_folders, capsys, monkeypat
     (["table", "nowhere", "PHOTOS"], "nowhere does not exist"),
     (["table", "RUNS/a", "RUNS/other", "PHOTOS"], "'elm' where"),
     (["table", "RUNS/a", "RUNS/fewer", "PHOTOS"], "3 classes and"),
-    (["table", "RUNS/other", "PHOTOS"], "was not trained on 1 of the data's 4 classes, such as 'date palm'"),
+    (["table", "RUNS/other", "PHOTOS"], "was not trained on 1 of the data's 4 classes: 'date palm'"),
     (["table", "RUNS/a", "PHOTOS", "--split", "test"], "test"),
     (["tables", "RUNS/a", "PHOTOS"], "tables"),
 ])

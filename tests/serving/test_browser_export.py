@@ -3,6 +3,7 @@
 import base64
 import gzip
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
 from alexnet.serving.browser import network_file, page, runtime
 from alexnet.serving.browser.network_file import NetworkFile
@@ -93,6 +95,27 @@ def test_it_says_how_and_on_what_the_probabilities_were_compared(run, monkeypatc
     assert command("export", "run", "page.html") == 0
     assert ("its probabilities differ from the network's by 2.0e-04 at most on 10 test images, by onnxruntime on this "
             "CPU, not in a browser.") in capsys.readouterr().out
+
+
+def test_the_page_names_the_run_its_error_with_the_interval_and_that_it_is_not_calibrated(run, monkeypatch):
+    """2 of 33 images wrong: 6.1%, Wilson 1.7% to 19.6%."""
+    monkeypatch.setattr(runtime, "fetch_tarball", lambda: Path("engine.tgz"))
+    monkeypatch.setattr(runtime, "read_runtime", lambda path: ENGINE)
+    monkeypatch.setattr(network_file, "make_network_file", lambda saved: NetworkFile(b"onnx", "fp16", 2e-4, 10))
+    measured = replace(narrow("cifar"), errors=Errors(33, 9.0, 2, 0).to_json())
+    checkpoint.save(measured, run / "survey")
+    assert page.page_data(measured)["measured"] == (
+        "Top-1 error 6.1% on its 33 validation images (95% interval 1.7% to 19.6%).")
+    assert page.page_data(narrow("cifar"))["measured"] == ""
+    assert command("export", "survey", "page.html") == 0
+    text = Path("page.html").read_text()
+    assert "<title>survey: AlexNet in the browser</title>" in text
+    assert "<h1>survey</h1>" in text
+    assert "These percentages are not calibrated: 99% does not mean right 99 times in 100." in text
+    assert command("export", "page2.html") == 0  # the package's network, which is calibrated
+    text = Path("page2.html").read_text()
+    assert "<h1>See what AlexNet sees</h1>" in text
+    assert "not calibrated" not in text
 
 
 @pytest.mark.parametrize(("name", "options", "words"), [

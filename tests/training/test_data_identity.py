@@ -122,7 +122,7 @@ def test_every_command_counts_the_images_that_could_not_be_decoded_and_the_copie
     assert named in shown.err
     measured = shown.out.splitlines()[-1]
     assert measured.startswith("measured: 43 of 45 images; the network was trained on the other 2; ")
-    assert measured.endswith("; 1 more could not be decoded")
+    assert measured.endswith("; 1 of 46 files could not be decoded")
     assert "chose the best epoch" not in measured, "the run's only epoch was not chosen"
     assert command("evaluate", run, broken, "--json") == 0
     assert json.loads(capsys.readouterr().out)["measured"]["undecodable"] == 1

@@ -79,7 +79,10 @@ def test_only_the_output_layer_changes_and_the_run_evaluates_as_it_says(packed, 
 def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained, tmp_path, capsys):
     out = tmp_path / "run"
     assert alexnet("train", class_folders, "--init", trained, "--head", "--out", out) == 0
-    printed = capsys.readouterr().err
+    printed, result = (lambda captured: (captured.err, captured.out))(capsys.readouterr())
+    assert "\noutput layer   training loss " in printed
+    assert "epoch" not in printed
+    assert result.startswith("top-1 error ")  # and not the best of several
     assert "fitted to the outputs of relu6 for 120 images (the center crop and its mirror image)" in printed
     assert "training images set aside)" in printed
     for name in ("best/checkpoint.json", "last/checkpoint.json", "log.jsonl", "config.json", "report.html"):

@@ -143,7 +143,8 @@ def test_seeds_train_runs_that_differ_and_resume_keeps_the_finished_ones(class_f
     lines = printed.out.splitlines()
     assert lines[1].split()[:4] == ["seed", "5", "120", "44"]
     assert lines[2].split()[:4] == ["seed", "6", "120", "44"]
-    assert lines[3].startswith("top-1 error after the last epoch: mean ")
+    assert lines[0].split() == ["run", "training", "validation", "top-1", "error"]
+    assert lines[3].startswith("top-1 error: mean ")
     seeds = [json.loads((out / f"seed-{seed}" / "config.json").read_text())["seed"] for seed in (5, 6)]
     assert seeds == [5, 6]
     before = (out / "seed-5" / "last" / "checkpoint.json").read_bytes()

@@ -364,11 +364,13 @@ def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp
     assert found.kind == "few_images_in_all", "few_images is the kind of a single class"
     assert "120 training images (30 a class on average, 30 in the smallest) are few" in found.problem
     assert found.remedy.startswith(
-        "`alexnet train 'my photos' --labels labels.csv --init torchvision --head` downloads weights")
+        "`alexnet train 'my photos' --labels labels.csv --init pretrained` starts from the network in this package, "
+        "which sees 64 pixels; --init torchvision --head downloads weights")
+    assert f"this run shows {120 * QUICK.epochs:,} of them to `{tiny.name}` ({QUICK.epochs} epochs)" in found.problem
     assert few_images_finding(replace(spec, init=checkpoint.load(trained)), "photos") is None
 
 
 def test_the_recommended_command_keeps_the_groups(packed, tiny, tmp_path):
     found = few_images_finding(RunSpec(packed, tiny, QUICK, tmp_path / "run"), "photos", group="{animal}_{n}.jpg")
     assert found is not None
-    assert found.remedy.startswith("`alexnet train photos --group '{animal}_{n}.jpg' --init torchvision --head`")
+    assert found.remedy.startswith("`alexnet train photos --group '{animal}_{n}.jpg' --init pretrained`")

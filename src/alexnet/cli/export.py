@@ -152,6 +152,16 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, group: str | None, fr
             f"{apart}")
 
 
+def _page_title(name: str) -> str:
+    """The name of a run or of a file for the title of its page; "" for weights that are named and not a path."""
+    from alexnet.models.packaged import shown_name
+
+    path = Path(name).absolute()
+    if not path.exists() or shown_name(name) != name:
+        return ""
+    return path.parent.name if path.is_dir() and path.name in ("best", "last") else path.stem
+
+
 def _export_web(name: str, path: Path, runtime: Path | None) -> str:
     """Write the page, and say what it is and how to open it."""
     from alexnet.models.formats.open_weights import open_weights
@@ -166,7 +176,7 @@ def _export_web(name: str, path: Path, runtime: Path | None) -> str:
         say(f"downloading onnxruntime-web {engine.VERSION} (MIT License, {engine.MEGABYTES:.0f} MB), which runs the "
             f"network in the browser, from npm's registry into the cache: {engine.URL}")
     files = engine.read_runtime(runtime or engine.fetch_tarball())
-    page = write_browser_page(path, saved, make_network_file(saved), files)
+    page = write_browser_page(path, saved, make_network_file(saved), files, _page_title(name))
     megabytes = sum(page.files.values()) / 1e6
     where = ("open it in a browser, from the disk too" if page.is_one_file else
              f"put the folder on any web server, or: python -m http.server --directory {path}")

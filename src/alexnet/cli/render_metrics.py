@@ -105,12 +105,22 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     return Group(
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
-        f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
+        f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): means over {_measured_classes(found)}.",
         f"In brackets: 95% intervals (Wilson{'' if groups is None else ', over the groups'}) in percent. -: undefined, "
         "as the class has no images or no predictions.",
         *([] if few is None else [
             f"Unreliable: the intervals of classes whose images are in fewer than {FEW_GROUPS} groups, such as "
             f"{escape(few.name)} ({_plural(few.groups or 0, 'group')})."]))
+
+
+def _measured_classes(found: PerClassMetrics) -> str:
+    """Which classes the means of `PerClassMetrics` are over."""
+    count, of_all = found.classes_with_images, len(found.classes)
+    if count == of_all:
+        return f"the {of_all:,} classes, each of which counts the same"
+    if count == 1:
+        return f"the only one of the {of_all:,} classes that has images"
+    return f"the {count:,} of {of_all:,} classes that have images, each of which counts the same"
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:

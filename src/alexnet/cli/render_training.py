@@ -27,7 +27,9 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
 
     errors, config = done.metrics, read_config(done.path)
     (low, high), over = errors.top1_interval, over_groups(errors.groups)
-    yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
+    # The only epoch is not chosen from several, and --head has none.
+    best = "best " if config["recipe"]["epochs"] > 1 else ""
+    yield f"{best}top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
     yield f"  95% interval{over} {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
     yield from (f"  {line}" for line in few_groups_text(errors.groups))
     overlap = read_overlap(config)
@@ -47,12 +49,15 @@ def repeats_table(repeats: Repeats) -> str:
     def percent(error: float | None) -> str:
         return "diverged" if error is None else f"{error:.1%}"
 
-    lines = [f"{'run':<10}{'training':>10}{'validation':>12}{'last epoch':>12}{'best epoch':>12}"]
-    lines += [f"{run.name:<10}{run.training_images:>10,}{run.validation_images:>12,}{percent(run.last_error):>12}"
-              f"{percent(run.best_error):>12}" for run in repeats.runs]
+    chosen = any(run.epochs > 1 for run in repeats.runs)  # the only epoch is not, and --head has none
+    errors = f"{'last epoch':>12}{'best epoch':>12}" if chosen else f"{'top-1 error':>13}"
+    lines = [f"{'run':<10}{'training':>10}{'validation':>12}{errors}"]
+    lines += [f"{run.name:<10}{run.training_images:>10,}{run.validation_images:>12,}"
+              + (f"{percent(run.last_error):>12}{percent(run.best_error):>12}" if chosen else
+                 f"{percent(run.last_error):>13}") for run in repeats.runs]
     if repeats.mean is not None:
         spread = f", standard deviation {100 * repeats.deviation:.1f} points" if repeats.deviation is not None else ""
-        lines.append(f"top-1 error after the last epoch: mean {repeats.mean:.1%}{spread}, over "
+        lines.append(f"top-1 error{' after the last epoch' * chosen}: mean {repeats.mean:.1%}{spread}, over "
                      f"{len(repeats.last_errors)} {repeats.kind}s")
     if repeats.pooled and repeats.pooled_interval:
         (wrong, images), (low, high), groups = repeats.pooled, repeats.pooled_interval, repeats.pooled_groups
@@ -62,7 +67,7 @@ def repeats_table(repeats: Repeats) -> str:
     lines += [f"{run.name}: {known}" for run in repeats.runs[: 1 if repeats.kind == "seed" else None]
               if (known := run.overlap.describe())]
     parent = repeats.runs[0].path.parent
-    if any(run.epochs > 1 for run in repeats.runs):
+    if chosen:
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
     lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     if repeats.kind == "seed":

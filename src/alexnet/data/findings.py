@@ -25,7 +25,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
 from alexnet.data.scan import Scan, image_remarks
-from alexnet.errors import Finding
+from alexnet.errors import Finding, such_as
 
 IMBALANCE = 10
 """Training images of the largest class for each one of the smallest, above which a finding is made."""
@@ -123,8 +123,8 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
         smallest = few[counts[few].argmin()]
         found.append(Finding(
             "few_images", "", f"{_plural(len(few), 'class', 'classes')} of {len(catalog.classes):,} "
-            f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images, such as "
-            f"{catalog.classes[smallest]} with {counts[smallest]:,}",
+            f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images"
+            + such_as(len(few), f"{catalog.classes[smallest]} with {counts[smallest]:,}"),
             "add images, merge the class with another one, or leave it out"))
     for measured in ("val", "test"):
         if measured in catalog.splits and len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
@@ -162,8 +162,9 @@ def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Find
     if not quarantined:
         return []
     first = quarantined[0]
-    return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded, such as "
-                    f"{first.name} ({first.cause})", "replace or delete them; training leaves them out")]
+    return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded"
+                    + such_as(len(quarantined), f"{first.name} ({first.cause})"),
+                    "replace or delete them; training leaves them out")]
 
 
 def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
@@ -176,8 +177,9 @@ def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
         left = np.bincount(catalog.labels_N[in_split_N & decodable_N], minlength=count)
         if len(emptied := np.flatnonzero((left == 0) & (class_counts(catalog, split) > 0))):
             found.append(Finding(
-                "emptied_class", split, f"no image of {_plural(len(emptied), 'class', 'classes')} can be decoded, such "
-                f"as of {catalog.classes[emptied[0]]}; training refuses that", "repair or replace the images"))
+                "emptied_class", split, f"no image of {_plural(len(emptied), 'class', 'classes')} can be decoded"
+                + such_as(len(emptied), catalog.classes[emptied[0]]) + "; training refuses that",
+                "repair or replace the images"))
     return found
 
 
@@ -195,15 +197,16 @@ def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
     if median < side / 2:  # it is not a matter of some images
         remedy = f"--arch {'cifar' if median <= 40 else 'small'} is made for images of this size"
     return [Finding("small_images", "", f"{_plural(len(small), 'image')} of {len(known):,} "
-                    f"{'are' if len(small) > 1 else 'is'} smaller than the network's {side} pixels and enlarged, such "
-                    f"as {catalog.names_N[smallest]} with {width:,} x {height:,}", remedy)]
+                    f"{'are' if len(small) > 1 else 'is'} smaller than the network's {side} pixels and enlarged"
+                    + such_as(len(small), f"{catalog.names_N[smallest]} with {width:,} x {height:,}"), remedy)]
 
 
 def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
     blank = scan.blank
     return [Finding("blank", "", f"{_plural(len(blank), 'image')} of {len(catalog):,} "
-                    f"{'have' if len(blank) > 1 else 'has'} one color and nothing else, such as "
-                    f"{catalog.names_N[blank[0]]}", "delete them, unless that is what they should show")
+                    f"{'have' if len(blank) > 1 else 'has'} one color and nothing else"
+                    + such_as(len(blank), catalog.names_N[blank[0]]),
+                    "delete them, unless that is what they should show")
             ] if len(blank) else []
 
 
@@ -241,7 +244,7 @@ def _across_splits(
         of_them = f"; {apart:,} of {len(rows):,} {'has' if apart == 1 else 'have'} a copy in another class"
         found.append(Finding(
             kind, split, f"{_plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
-            f"{what[len(rows) > 1]}, such as {catalog.names_N[row]} and {catalog.names_N[partner]}"
+            f"{what[len(rows) > 1]}{such_as(len(rows), f'{catalog.names_N[row]} and {catalog.names_N[partner]}')}"
             f"{of_them if apart else ''}",
             f"delete one copy{', that in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
             f"looks better than it is{_keep_together(catalog, kind)}"))
@@ -272,8 +275,8 @@ def group_findings(catalog: Catalog) -> list[Finding]:
             partner = train[catalog.groups_N[train] == catalog.groups_N[shared[0]]][0]
             found.append(Finding(
                 "groups_across_splits", split, f"{_plural(len(shared), 'image')} of {len(rows):,} "
-                f"{'belongs' if len(shared) == 1 else 'belong'} to a group that has training images, such as "
-                f"{catalog.names_N[shared[0]]} and {catalog.names_N[partner]}",
+                f"{'belongs' if len(shared) == 1 else 'belong'} to a group that has training images"
+                + such_as(len(shared), f"{catalog.names_N[shared[0]]} and {catalog.names_N[partner]}"),
                 f"move each group to one side, or measure with --folds; otherwise the error on {split} looks better "
                 "than it is"))
     return found
@@ -300,8 +303,8 @@ def name_findings(catalog: Catalog) -> list[Finding]:
         remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
     return [Finding(
         "divided_names", "", f"by their names, {_plural(suggested.divided, 'validation image')} of {len(val):,} "
-        f"{suggested.what} training images, such as {' and '.join(suggested.example)}; then the error looks better "
-        "than it is", remedy)]
+        f"{suggested.what} training images{such_as(suggested.divided, ' and '.join(suggested.example))}; then "
+        "the error looks better than it is", remedy)]
 
 
 def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
@@ -314,9 +317,9 @@ def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: st
     if kind.startswith("near"):
         what = f"{_plural(count, 'group')} of images that look the same {'is' if count == 1 else 'are'} in more than " \
                "one class"
-    return [Finding(kind, "", f"{what}, such as "
-                    f"{catalog.names_N[rows[0]]} ({catalog.classes[catalog.labels_N[rows[0]]]}) and "
-                    f"{catalog.names_N[other]} ({catalog.classes[catalog.labels_N[other]]})",
+    example = (f"{catalog.names_N[rows[0]]} ({catalog.classes[catalog.labels_N[rows[0]]]}) and "
+               f"{catalog.names_N[other]} ({catalog.classes[catalog.labels_N[other]]})")
+    return [Finding(kind, "", what + such_as(count, example),
                     "keep each image in the class that is right")]
 
 
@@ -328,8 +331,8 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     if kind.startswith("near"):
         what = ("looks", "look")[extra > 1] + " the same as another one"
     first, second = groups[0].rows[:2]
-    return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
-                    f"{catalog.names_N[first]} and {catalog.names_N[second]}",
+    return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split"
+                    + such_as(extra, f"{catalog.names_N[first]} and {catalog.names_N[second]}"),
                     "delete the copies: these images count more than once")]
 
 

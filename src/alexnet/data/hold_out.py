@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from alexnet.data.derived_images import held_out_copies
-from alexnet.errors import require
+from alexnet.errors import require, such_as
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -126,6 +126,6 @@ def note_held_out_copies(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> l
     train, val = ([file for files in splits[split].values() for file in files] for split in ("train", "val"))
     if not (copies := held_out_copies(train, val)):
         return []
-    return [f"by their names, {len(copies):,} of the {len(val):,} images held out may be copies of training images, "
-            f"such as {copies[0][0]} of {copies[0][1]}; then the error looks better than it is: hold images out before "
-            "augmenting, into a folder val/ beside train/"]
+    return [f"by their names, {len(copies):,} of the {len(val):,} images held out may be copies of training images"
+            f"{such_as(len(copies), f'{copies[0][0]} of {copies[0][1]}')}; then the error looks "
+            "better than it is: hold images out before augmenting, into a folder val/ beside train/"]

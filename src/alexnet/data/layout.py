@@ -17,7 +17,7 @@ from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, s
 from alexnet.data.layout_checks import require_class_folders, require_classes, require_images
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, listed, require_supported, shown
 from alexnet.data.tree import FileTree
-from alexnet.errors import UserError, did_you_mean, require
+from alexnet.errors import UserError, did_you_mean, require, such_as
 
 ImagesByClass = dict[str, list[str]]
 """For each class, in the order of the labels, its images as paths relative to the root."""
@@ -150,11 +150,12 @@ def _match_classes(
     images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
     spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
     if spelled:
-        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, "
-                     f"such as {spelled[0][0]!r} and {spelled[0][1]!r}")
+        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class"
+                     f"{such_as(len(spelled), f'{spelled[0][0]!r} and {spelled[0][1]!r}')}")
     if missing := [name for name in train if name not in images]:
         kind = {"val": "validation", "test": "test"}[split]
-        notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
+        notes.append(f"{len(missing)} of {len(train)} classes {'has' if len(missing) == 1 else 'have'} no {kind} images"
+                     f"{such_as(len(missing), repr(missing[0]))}")
     return {name: images[name] for name in train if name in images}
 
 

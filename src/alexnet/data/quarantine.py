@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet.errors import UserError
+from alexnet.errors import UserError, such_as
 
 QUARANTINE = "quarantine.txt"
 
@@ -36,8 +36,9 @@ def left_out_note(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -
     if not images:
         return ""
     count = f"{len(images):,} image{'s' * (len(images) > 1)}"
-    return (f"{count} could not be decoded and {'are' if len(images) > 1 else 'is'} left out, such as "
-            f"{images[0].name} ({images[0].cause}); all are in {folder / QUARANTINE}")
+    return (f"{count} could not be decoded and {'are' if len(images) > 1 else 'is'} left out"
+            f"{such_as(len(images), f'{images[0].name} ({images[0].cause})')}; "
+            f"{'all are' if len(images) > 1 else 'it is'} in {folder / QUARANTINE}")
 
 
 def write_quarantine(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> Path | None:

@@ -1,7 +1,8 @@
-"""What a user should know of images that were decoded: further pages, unused bits, bytes left over in a JPEG.
+"""What a user should know of images that were decoded: further pages, unused bits, bytes left over, little to see.
 
-`images.decode` finds it image by image; a pack counts it in its manifest, and a scan for each image. Such an image is
-used: it may well be right, and only the user can tell.
+`images.decode` finds it image by image; a pack counts it in its manifest, and a scan for each image. Of single images
+`Classifier.pixels` also finds what says little to a network. Such an image is used: it may well be right, and only the
+user can tell.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from alexnet.errors import Finding
+import numpy as np
+from numpy.typing import NDArray
 
-Kind = Literal["further_images", "unused_bits", "leftover_bytes"]
+from alexnet.data.perceptual_hash import is_blank, perceptual_hash
+from alexnet.errors import Finding, such_as
+
+Kind = Literal["further_images", "unused_bits", "leftover_bytes", "small_images", "elongated", "blank"]
+
+ELONGATED = 3
+"""An image with a longer side of more than so many shorter ones: the central square is less than a third of it."""
 
 _SENTENCES: dict[str, tuple[str, str, str, str]] = {
     "further_images": (
@@ -24,6 +32,15 @@ _SENTENCES: dict[str, tuple[str, str, str, str]] = {
     "leftover_bytes": (
         "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has",
         "look at them, and replace those of which a part is shifted or has wrong colors"),
+    "small_images": (
+        "image is", "images are", "smaller than the network's input and enlarged, so that the prediction may mean "
+        "little", "use a larger version"),
+    "elongated": (
+        "image has", "images have", f"one side more than {ELONGATED} times as long as the other, and the network sees "
+        "the central square alone", "cut out the part that matters"),
+    "blank": (
+        "image shows", "images show", "the network one color and nothing else (transparent parts become white), so "
+        "that the prediction means nothing", "leave it out, or save it without transparency"),
 }
 """For each kind: the beginning of the sentence for one image and for several, the problem, and the remedy."""
 
@@ -56,6 +73,20 @@ def remark_findings(by_split: Mapping[str, Iterable[Remark]]) -> list[Finding]:
         remarks = [remark for split in by_split.values() for remark in split if remark.kind == kind]
         if remarks:
             count = sum(remark.images for remark in remarks)
-            found.append(Finding(kind, "", f"{count:,} {one if count == 1 else several} {problem}, such as "
-                                           f"{remarks[0].example}", remedy))
+            found.append(Finding(kind, "", f"{count:,} {one if count == 1 else several} {problem}"
+                                           f"{such_as(count, remarks[0].example)}", remedy))
     return found
+
+
+def view_remarks(pixels_HWC: NDArray[np.uint8], side: int) -> set[Kind]:
+    """Why a network can hardly classify an image, as `check` finds it in a data set, and whether it sees little of it.
+
+    Args:
+        pixels_HWC: of the image, uint8 [height, width, 3].
+        side: of the square that it becomes (square.py).
+    """
+    shorter, longer = sorted(pixels_HWC.shape[:2])
+    tests: dict[Kind, bool] = {
+        "small_images": shorter < side, "elongated": longer > ELONGATED * shorter,
+        "blank": bool(is_blank(perceptual_hash(pixels_HWC)[None])[0])}
+    return {kind for kind, holds in tests.items() if holds}

@@ -53,15 +53,21 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class PerClassMetrics:
-    """Metrics of each class, and their unweighted means, in which a small class counts as much as a large one."""
+    """Metrics of each class, and their unweighted means, in which a small class counts as much as a large one.
+
+    All three means are over the classes that have images. Other libraries also average the F1 of 0 of a class that was
+    predicted and has no images; then macro F1 would depend on which absent class the wrong answers name.
+    """
 
     classes: tuple[ClassMetrics, ...]
+    classes_with_images: int
+    """The number of classes that the means are over."""
     balanced_accuracy: float | None
     """Mean recall of the classes that have images."""
     macro_f1: float | None
-    """Mean F1 of the classes that have images or were predicted."""
+    """Mean F1 of the classes that have images."""
     macro_auc: float | None
-    """Mean one-versus-rest AUC of the classes that have one."""
+    """Mean one-versus-rest AUC of the classes that have images; None if only one has."""
 
     def to_json(self) -> dict[str, object]:
         """Every field; None for what is undefined."""
@@ -109,8 +115,9 @@ def per_class_metrics(
     measured = tuple(
         _class_metrics(name, labels_N == k, predicted_N == k, roc_auc(labels_N == k, probabilities_NK[:, k]), groups_N)
         for k, name in enumerate(classes))
-    return PerClassMetrics(measured, _mean([each.recall for each in measured]), _mean([each.f1 for each in measured]),
-                           _mean([each.auc for each in measured]))
+    present = [each for each in measured if each.images]
+    return PerClassMetrics(measured, len(present), _mean([each.recall for each in present]),
+                           _mean([each.f1 for each in present]), _mean([each.auc for each in present]))
 
 
 def _class_metrics(

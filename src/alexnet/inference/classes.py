@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alexnet.data.imagenet_classes import comparable
-from alexnet.errors import UserError, closest_match, require
+from alexnet.errors import UserError, closest_match, require, such_as
 
 _SHOWN = 5
 """Class names that an error lists."""
@@ -60,8 +60,8 @@ def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -
     if unknown:
         close = closest_match(unknown[0], network_classes)
         raise UserError(
-            f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes, such as "
-            f"{unknown[0]!r}{f' (did you mean {close}?)' if close else ''}",
+            f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes"
+            f"{such_as(len(unknown), repr(unknown[0]))}{f' (did you mean {close}?)' if close else ''}",
             f"evaluate on data with the network's classes ({shortened(network_classes)})")
     first: dict[int | None, str] = {}
     for name, place in zip(data_classes, found, strict=True):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
-from alexnet.data.remarks import Kind
+from alexnet.data.remarks import Kind, view_remarks
 from alexnet.data.square import square
 from alexnet.errors import UserError, require
 from alexnet.inference import confidence
@@ -138,6 +138,8 @@ class Classifier(ABC):
         shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
         require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
                 f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
+        if remarks is not None and min(shape[:2]):
+            remarks |= view_remarks(pixels_HWC, self.side)
         return square(pixels_HWC, self.side)
 
     def stored_batches(

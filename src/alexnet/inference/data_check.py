@@ -224,6 +224,8 @@ def _not_checked(
         missing.append("the images were not read (--quick): "
                        + ("" if packed else "broken images, exact duplicates, sizes, formats, ")
                        + "near duplicates and blank images are not known")
+    if "JPEG" in _formats(found):
+        missing.append("damage in the middle of a JPEG that leaves no trace in its data: look at the images, too")
     if labels is None and not quick:
         missing.append("labels were not checked: that takes a trained network, --run RUN")
     return missing

@@ -163,5 +163,5 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     network = saved.network().to(device)
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
-        seen=saved.seen, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path,
-        epoch=saved.training.get("epoch"))
+        seen=saved.seen_in_roles, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes,
+        path=saved.path, epoch=saved.training.get("epoch"))

@@ -22,7 +22,7 @@ from alexnet.data.near_duplicates import has_near_duplicate, is_usual, share_of_
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.errors import require
-from alexnet.models.seen import SeenImages
+from alexnet.models.seen import SeenImages, describe_roles
 
 NO_TEST = 0.1
 """The fraction of look-alikes of training images from which the output says that a result is no test error."""
@@ -76,6 +76,8 @@ class Selection:
     """Images of these splits that could not be decoded, and are not in `available`."""
     look_alikes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Images in the split that are not measured because they look like a training image, ascending; on demand only."""
+    roles: tuple[str, ...] = ()
+    """What the images of `selected_on` did (`models.seen.ROLES`); empty if that is not known of every network."""
 
     @property
     def includes_trained(self) -> bool:
@@ -130,10 +132,9 @@ class Selection:
         if self.selected_on and not self.includes_trained:
             these = f"these {len(self.indices):,}"
             count = these if self.selected_on == len(self.indices) else f"{self.selected_on:,} of {these}"
-            parts.append(f"{count} chose the best epoch or fitted the temperature, so the result is slightly "
-                         "optimistic")
+            parts.append(f"{count} {describe_roles(self.roles)}, so the result is slightly optimistic")
         if self.undecodable:
-            parts.append(f"{self.undecodable:,} more could not be decoded")
+            parts.append(f"{self.undecodable:,} of {self.available + self.undecodable:,} files could not be decoded")
         return "; ".join([f"measured: {measured}", *parts])
 
     def _number(self, images: int) -> str:
@@ -172,9 +173,12 @@ def select_unseen(
     kept_U = ~alike_U if exclude_look_alikes else np.ones_like(alike_U)
     measured = unseen[kept_U]
     unknown = {name for each in seen for name in each.unknown}
+    deciding = [each for each in seen if contained(hashes_N[measured], each.selected_on).any()]
+    roles = sorted({role for each in deciding for role in each.roles}) if all(each.roles for each in deciding) else ()
     return Selection(measured, len(split), int(trained_N.sum()), int((selected_N & ~trained_N)[measured].sum()),
                      tuple(sorted(unknown)), len(seen), alike_U[kept_U],
-                     share_of_near_duplicates(perceptual) if alike_U.any() else 0.0, undecodable, unseen[~kept_U])
+                     share_of_near_duplicates(perceptual) if alike_U.any() else 0.0, undecodable, unseen[~kept_U],
+                     tuple(roles))
 
 
 def choose_images(

@@ -132,7 +132,7 @@ def predict_validation(
     Raises:
         UserError: the data has another side, or classes that the network lacks.
     """
-    split, selection = choose_images(packed, [checkpoint.seen])
+    split, selection = choose_images(packed, [checkpoint.seen_in_roles])
     if not len(split):
         return None
     side = checkpoint.arch.input.side

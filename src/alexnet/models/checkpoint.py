@@ -19,7 +19,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -103,6 +103,18 @@ class Checkpoint:
     def notes(self) -> tuple[str, ...]:
         """As `provenance.notes_on_weights`."""
         return notes_on_weights(self.provenance, self.classes, self.class_names_known)
+
+    @property
+    def seen_in_roles(self) -> SeenImages:
+        """`seen` with what its images of `selected_on` decided.
+
+        `calibrate` adds the images that it fits on, so if there are more, others chose the epoch or steered training.
+        """
+        steered = self.path is not None and self.path.name == "last" and self.recipe is not None and (
+            self.recipe.schedule == "plateau" or self.recipe.early_stop_epochs > 0)
+        others = len(self.seen.selected_on) > self.calibration.get("fitted_images", 0)
+        roles = [("schedule" if steered else "epoch", others), ("temperature", bool(self.calibration))]
+        return replace(self.seen, roles=tuple(role for role, holds in roles if holds))
 
     def describe(self) -> WeightsDescription:
         """Say which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""

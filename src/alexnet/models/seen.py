@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 _TEXT_FORMAT = "seen2"
 TENSORS = ("trained", "selected_on", "trained_perceptual")
+
+ROLES = {"epoch": "chose the best epoch", "schedule": "steered the learning rate or the end of the training",
+         "temperature": "fitted the temperature"}
+"""What images can have decided about a network without training it, in words."""
+
+
+def describe_roles(roles: Collection[str]) -> str:
+    """What images did, in words: "chose the best epoch". Of no role: of every network, what they may have done."""
+    return " or ".join(words for role, words in ROLES.items() if role in (roles or ("epoch", "temperature")))
 
 
 def _no_images() -> NDArray[np.uint64]:
@@ -49,6 +58,9 @@ class SeenImages:
     """Perceptual hashes of the images of `trained`, [M, 2], sorted, each once, without blank images."""
     unknown: tuple[str, ...] = ()
     """Names of weights whose training images are not recorded, such as "torchvision's weights"; empty if all are."""
+    roles: tuple[str, ...] = ()
+    """What the images of `selected_on` did, of `ROLES`; empty if that is not known. It is not stored:
+    `Checkpoint.seen_in_roles` derives it."""
 
     @classmethod
     def of(

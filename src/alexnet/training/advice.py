@@ -12,7 +12,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.findings import FEW_FOR_SCRATCH
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
-from alexnet.errors import Finding
+from alexnet.errors import Finding, such_as
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
@@ -73,7 +73,7 @@ def look_alikes_finding(overlap: Overlap) -> list[Finding]:
     return [Finding(
         "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
         f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
-        f"one, such as {overlap.example}: saved again, mirrored, or of the same scene",
+        f"one{such_as(count, overlap.example)}, saved again, mirrored, or of the same scene",
         "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
         "lower than it is")]
 
@@ -117,11 +117,12 @@ def few_images_finding(
     if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
         return None
     command = shlex.join(["alexnet", "train", data, *(["--labels", str(labels)] if labels else []),
-                          *(["--group", group] if group else []), "--init", "torchvision", "--head"])
+                          *(["--group", group] if group else []), "--init", "pretrained"])
     return Finding(
         "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
-        "starting from trained weights gives a lower error",
-        f"`{command}` downloads weights trained on ImageNet (244 MB) and trains the output layer alone, in one pass "
-        "over the images; without --head it trains all layers; --init pretrained starts from the network in this "
-        "package, which sees 64 pixels, and --init RUN from a run of yours")
+        f"this run shows {spec.recipe.epochs * int(counts.sum()):,} of them to `{spec.arch.name}` "
+        f"({spec.recipe.epochs} epochs), and starting from trained weights takes less time and gives a lower error",
+        f"`{command}` starts from the network in this package, which sees 64 pixels; --init torchvision --head "
+        "downloads weights trained on ImageNet (244 MB, 224 pixels) and trains the output layer alone, in one pass "
+        "over the images; --init RUN starts from a run of yours")

@@ -12,7 +12,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.data.remarks import remark_findings
-from alexnet.errors import Finding
+from alexnet.errors import Finding, such_as
 from alexnet.inference.grouped import GroupedSample
 from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import (
@@ -127,5 +127,5 @@ def _left_out_findings(data: PackedDataset) -> list[Finding]:
         return []
     count = f"{len(images):,} images could not be decoded and were" if len(images) > 1 else (
         "1 image could not be decoded and was")
-    problem = f"{count} left out, such as {images[0].name}"
+    problem = f"{count} left out{such_as(len(images), images[0].name)}"
     return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]

@@ -21,6 +21,7 @@ class TrainingBar(Bar):
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
         self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
+        self.is_head = False
         self.smoothed: dict[str, float] = {}
         self.epoch, self.epoch_steps, self.loss_sum, self.error_sum = 0, 0, 0.0, 0.0
         self.slowest, self.sends_longest = "", False
@@ -30,7 +31,7 @@ class TrainingBar(Bar):
     def show(self, event: Event) -> None:
         """Show one event of the run's log."""
         if event["event"] == "start":
-            self.epoch, self.steps, self.classes = 0, event["steps_per_epoch"], event["classes"]
+            self.epoch, self.steps, self.classes, self.is_head = 0, event["steps_per_epoch"], event["classes"], False
         elif event["event"] == "step":
             self._show_step(event)
         elif event["event"] == "validating" and self.progress:
@@ -38,12 +39,15 @@ class TrainingBar(Bar):
         elif event["event"] == "features" and self.progress:
             self.progress.update(self.task, completed=event["done"], total=event["total"], text="computing features")
         elif event["event"] == "head":
+            self.is_head = True
             self.print_line(_describe_head(event))
         elif event["event"] == "epoch":
             # With five classes or fewer the top-5 error is always 0.
             top5 = f", top-5 {event['val_top5_error']:.1%}" if has_top5(self.classes) else ""
+            # A fitted output layer (--head) has no epochs.
+            title = "output layer" if self.is_head else f"epoch {event['epoch']:>3}/{self.epochs}"
             self.print_line(
-                f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
+                f"{title}   training loss {event['train_loss']:.3f}, error "
                 f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
                 f"{event['val_top1_error']:.1%}{top5}")
         elif event["event"] == "end" and event.get("stopped_early"):

@@ -113,7 +113,8 @@ class Trainer:
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
                            notes=list(self.spec.data.all_notes), **self._weights_of_classes())
             self._log_warnings(image_findings(self.spec.data), state.step)
-            self._warn([*pack_findings(self.spec.data, self.class_weights_K is not None), *self.findings], state.step)
+            # First what is about the whole run, such as another start.
+            self._warn([*self.findings, *pack_findings(self.spec.data, self.class_weights_K is not None)], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
                 errors = self.close_epoch()

@@ -47,7 +47,7 @@ def test_tiny_imagenet_has_the_labels_of_its_annotations(tiny: Path, tmp_path: P
         (GOLDFISH, "goldfish"), (PEACH, "peach")) for number in range(3)}
     assert labels(dataset, "val") == {"val_0.JPEG": "goldfish", "val_1.JPEG": "peach", "val_2.JPEG": "peach"}
     assert "left out: 2 images without a label, such as " in said(dataset)  # val_3 and the test image
-    assert "left out: 1 line of val_annotations.txt without an image, such as " in said(dataset)
+    assert "left out: 1 line of val_annotations.txt without an image: " in said(dataset)
 
 
 def test_a_damaged_annotation_of_tiny_imagenet_is_refused(tiny: Path):
@@ -82,7 +82,7 @@ def test_kaggles_solution_labels_the_flat_validation_images(flat: Path):
     assert (dataset.classes, dataset.wnids) == (("tench", "goldfish"), (TENCH, GOLDFISH))
     assert labels(dataset, "val") == EXPECTED
     assert len(dataset.splits["train"]) == 4
-    assert "left out: 1 image without a label, such as ILSVRC/Data/CLS-LOC/test/" in said(dataset)
+    assert "left out: 1 image without a label: ILSVRC/Data/CLS-LOC/test/" in said(dataset)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -59,8 +59,8 @@ def test_rows_and_images_that_do_not_fit_are_counted_and_named(tmp_path: Path):
     assert labels(dataset) == {"a1.jpg": "ash", "a3.jpg": "ash", "b1.jpg": "birch"}
     notes = said(dataset)
     assert "left out: 2 rows of labels.csv without an image in the data, such as gone.jpg" in notes
-    assert "left out: 1 row of labels.csv without a label, such as a2.jpg" in notes
-    assert "left out: 1 row of labels.csv equal to an earlier one, such as b1.jpg" in notes
+    assert "left out: 1 row of labels.csv without a label: a2.jpg" in notes
+    assert "left out: 1 row of labels.csv equal to an earlier one: b1.jpg" in notes
     assert "left out: 3 images without a label, such as a2.jpg" in notes
 
 
@@ -326,7 +326,7 @@ def test_a_missing_label_is_no_class(tmp_path: Path, missing: str):
                       "c.jpg")
     dataset = open_dataset(root, held_out=0)
     assert dataset.classes == ("None", "ash")  # which may be the class of intact parts
-    assert "left out: 1 row of labels.csv without a label, such as c.jpg" in said(dataset)
+    assert "left out: 1 row of labels.csv without a label: c.jpg" in said(dataset)
 
 
 def test_columns_that_are_not_used_are_named(tmp_path: Path):

@@ -174,8 +174,8 @@ def test_a_file_without_images_such_as_features_is_named_and_not_used(tmp_path: 
     (tmp_path / "hub/logo.jpg").write_bytes(jpeg(1))
     dataset = open_dataset(tmp_path / "hub")
     assert dataset.classes == ("ash", "birch")
-    assert "left out: 1 Parquet file without images, such as features.parquet" in said(dataset)
-    assert "left out: 1 image beside the files that hold images and labels, such as logo.jpg" in said(dataset)
+    assert "left out: 1 Parquet file without images: features.parquet" in said(dataset)
+    assert "left out: 1 image beside the files that hold images and labels: logo.jpg" in said(dataset)
 
 
 def test_only_files_without_images_are_refused(tmp_path: Path):

@@ -28,7 +28,7 @@ def test_images_that_do_not_match_are_counted_and_named(tmp_path: Path):
     folder = plant(tmp_path / "pets", *(f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(10)),
                    "readme.jpg", "._cat.1.jpg")
     dataset = open_dataset(folder, labels="{label}.{n}.jpg")
-    assert "left out: 1 image without a label, such as readme.jpg" in said(dataset)
+    assert "left out: 1 image without a label: readme.jpg" in said(dataset)
     assert "10% of each class (2 images" in dataset.division
 
 

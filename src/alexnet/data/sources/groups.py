@@ -21,7 +21,7 @@ from alexnet.data.sources.label_tables import ImageIndex
 from alexnet.data.sources.labeled import left_out
 from alexnet.data.sources.patterns import WILDCARDS, compile_simple
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, require, such_as
 
 FOLDER = "folder"
 """As `group`: the images of one folder below a class folder are a group."""
@@ -57,8 +57,9 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
     notes = [f"--group {group}: {len(counts):,} group{'s' * (len(counts) != 1)} of {counts[0]:,}{spread} "
              f"image{'s' * (counts[-1] != 1)}{median}", *notes]
     if ungrouped:
-        notes.append(f"{len(ungrouped):,} of {len(images):,} images {'has' if len(ungrouped) == 1 else 'have'} no "
-                     f"group, and each of these is a group of its own, such as {ungrouped[0]}")
+        rest = "has no group, and is" if len(ungrouped) == 1 else "have no group, and each of these is"
+        notes.append(f"{len(ungrouped):,} of {len(images):,} images {rest} a group of its own"
+                     f"{such_as(len(ungrouped), ungrouped[0])}")
     dataset = replace(dataset, grouping=grouping, notes=(*dataset.notes, *notes))
     return _hold_out(dataset, grouping, held_out, seed) if held_out and len(dataset.splits) == 1 else dataset
 
@@ -114,8 +115,8 @@ def _note_spellings(names: Iterable[str]) -> list[str]:
         return []
     name, same = (each.replace("\0", " ") for each in next(iter(others.items())))
     return [f"{len(others):,} group{'s' * (len(others) != 1)} differ{'s' * (len(others) == 1)} from another only in "
-            f"spelling (upper and lower case, or Unicode) and {'is' if len(others) == 1 else 'are'} one group with it, "
-            f"such as {name!r} and {same!r}"]
+            f"spelling (upper and lower case, or Unicode) and {'is' if len(others) == 1 else 'are'} one group with it"
+            f"{such_as(len(others), f'{name!r} and {same!r}')}"]
 
 
 def _folder_below(name: str, class_folder: str) -> str:

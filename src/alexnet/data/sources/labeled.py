@@ -16,7 +16,7 @@ from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.sources.folders import WNID
 from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree
-from alexnet.errors import UserError
+from alexnet.errors import UserError, such_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +154,4 @@ def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
         why: what is wrong with them, to follow the noun.
     """
     plural = "s" * (len(names) != 1)
-    return [f"left out: {len(names):,} {noun}{plural} {why}, such as {names[0]}"] if names else []
+    return [f"left out: {len(names):,} {noun}{plural} {why}{such_as(len(names), names[0])}"] if names else []

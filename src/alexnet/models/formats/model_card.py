@@ -11,6 +11,7 @@ from alexnet.data.overlap import Overlap
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.recognize import CONFIG, MEAN
 from alexnet.models.provenance import license_note
+from alexnet.models.seen import describe_roles
 
 CARD = "README.md"
 """The file of the card."""
@@ -151,7 +152,7 @@ def _caveats(saved: Checkpoint) -> list[str]:
     if overlap.describe():
         found.append(f"{overlap.describe()}, {overlap.verdict}.")
     if chosen:
-        found.append(f"{chosen:,} images chose the best epoch or fitted the temperature; as far as they are among "
+        found.append(f"{chosen:,} images {describe_roles(saved.seen_in_roles.roles)}; as far as they are among "
                      "these, the errors are slightly optimistic.")
     if unknown:
         found.append(f"It is not known which images {' and '.join(unknown)} were trained on.")

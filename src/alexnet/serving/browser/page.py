@@ -70,7 +70,9 @@ def check_target(path: Path) -> None:
         require(not others, f"{path} holds something else ({others[0] if others else ''})", "name a new folder")
 
 
-def write_browser_page(path: Path, saved: Checkpoint, network: NetworkFile, runtime: BrowserRuntime) -> BrowserPage:
+def write_browser_page(
+    path: Path, saved: Checkpoint, network: NetworkFile, runtime: BrowserRuntime, title: str = "",
+) -> BrowserPage:
     """Write the page of a network.
 
     Args:
@@ -78,6 +80,7 @@ def write_browser_page(path: Path, saved: Checkpoint, network: NetworkFile, runt
         saved: the network.
         network: its ONNX file.
         runtime: the engine.
+        title: the network's name, as the page's title and heading; default: a heading for any network.
 
     Raises:
         UserError: as `check_target`.
@@ -85,17 +88,17 @@ def write_browser_page(path: Path, saved: Checkpoint, network: NetworkFile, runt
     check_target(path)
     parts = {MODEL: network.data, **runtime.files()}
     if path.suffix in (".html", ".htm"):
-        written = {path: _html(saved, parts)}
+        written = {path: _html(saved, parts, title)}
     else:
         written = {path / name: data for name, data in parts.items()}
         written[path / LICENSES] = _licenses(saved).encode()
-        written[path / INDEX] = _html(saved, None)  # last: the page is complete once it is there
+        written[path / INDEX] = _html(saved, None, title)  # last: the page is complete once it is there
     for file, data in written.items():
         replace_durably(file, data)
     return BrowserPage(path, {file.name: len(data) for file, data in written.items()}, network)
 
 
-def _html(saved: Checkpoint, parts: Mapping[str, bytes] | None) -> bytes:
+def _html(saved: Checkpoint, parts: Mapping[str, bytes] | None, title: str) -> bytes:
     """The page. parts: the files to put into it, name -> content; None: they are beside it."""
     script = parts[SCRIPT].decode().replace("</script", "<\\/script") if parts else ""
     packed = {name: _packed(data) for name, data in (parts or {}).items() if name != SCRIPT}
@@ -104,6 +107,7 @@ def _html(saved: Checkpoint, parts: Mapping[str, bytes] | None) -> bytes:
     return render_page(
         _TEMPLATE, data=script_json(facts), packed=packed, runtime_script=Markup(script), runtime_name=SCRIPT,
         script_sources=Markup(sources), licenses=_licenses(saved), license=license_note(saved.provenance),
+        title=title, is_calibrated=bool(saved.calibration),
     ).encode("utf-8", "backslashreplace")
 
 
@@ -125,8 +129,17 @@ def page_data(saved: Checkpoint) -> dict[str, Any]:
         "parameters": explanation.parameters, "multiply_adds": explanation.multiply_adds,
         "layers": [{**layer.to_json(), "begin": layer.begin} for layer in explanation.layers],
         "temperature": saved.calibration.get("temperature", 1.0),
-        "sure_from": SURE_FROM if saved.calibration else None, "top1_error": saved.errors.get("top1_error"),
+        "sure_from": SURE_FROM if saved.calibration else None, "measured": _measured(saved),
         "samples": _samples(saved)}
+
+
+def _measured(saved: Checkpoint) -> str:
+    """The validation error with the number of its images and its interval; "" if none was measured."""
+    if not saved.errors:
+        return ""
+    errors, (low, high) = saved.errors, saved.errors["interval"]["top1_error"]
+    return (f"Top-1 error {errors['top1_error']:.1%} on its {errors['images']:,} validation images (95% interval "
+            f"{low:.1%} to {high:.1%}).")
 
 
 def _samples(saved: Checkpoint) -> list[dict[str, str]]:

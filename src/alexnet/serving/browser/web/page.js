@@ -122,9 +122,8 @@ function showSample(sample) {
 
 /** What the page says of the network itself. */
 function showAbout() {
-  const error = data.top1_error === null ? "" : `, top-1 error ${percent(data.top1_error)} on its validation images`;
   $("about").textContent = `Network: ${data.name}, ${data.classes.length} classes, ${commas(data.parameters)} parameters, `
-    + `${commas(data.multiply_adds)} multiply-adds for an image${error}. It answers with one of its classes for any image. `
+    + `${commas(data.multiply_adds)} multiply-adds for an image. ${data.measured} It answers with one of its classes for any image. `
     + `Made by alexnet ${data.version}.`;
   $("known-count").textContent = `The ${commas(data.classes.length)} classes that it knows`;
   $("known-classes").textContent = data.classes.join(", ");
