@@ -61,7 +61,7 @@ def test_a_pack_has_the_findings_of_its_originals(animals, tmp_path):
 def test_a_few_images_without_a_group_are_a_note(animals, tmp_path):
     table = tmp_path / "most.csv"
     table.write_text("file_name,group\n" + "".join(
-        f"{animal}_{photo}.jpg,{animal}\n" for animal in ANIMALS for photo in range(6) if (animal, photo) != ("kim", 5)))
+        f"{animal}_{photo}.jpg,{animal}\n" for animal in ANIMALS for photo in range(6 - (animal == "kim"))))
     dataset = open_dataset(animals, group=str(table))
     assert grouping_findings(Catalog(dataset)) == []
     assert "1 of 60 images has no group" in said(dataset)

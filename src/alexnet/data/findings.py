@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from alexnet.data.catalog import Catalog, class_counts
-from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
 from alexnet.data.group_findings import division_findings, plural

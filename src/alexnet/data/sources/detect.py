@@ -13,12 +13,14 @@ from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
 from alexnet.data.hold_out import require_fraction
 from alexnet.data.image_formats import supported_extensions
+from alexnet.data.image_tree import some
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
 from alexnet.data.sources.groups import FOLDER, hold_out_by_group
 from alexnet.data.sources.label_tables import (
     LabelTable,
+    UnclearLabels,
     contradicts_folders,
     find_tables,
     label_most,
@@ -193,6 +195,12 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
+    for error in unused:
+        if isinstance(error, UnclearLabels) and not error.are_folders(image_files(tree)):
+            raise UserError(f"{tree.source} has folders of images, and {error.table} has other labels "
+                            f"({some(error.labels, 3)}), but {error.problem}",
+                            f"{error.remedy} in the table, and add --labels {error.table}, or add --labels "
+                            f"{FROM_FOLDERS} for the folders")
     unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
                      f"would use its labels{' and splits' * bool(table.columns.split)}" for table in tables]
     unused_tables += [f"the folders are the classes, and a table beside them is not used: {error.problem}"

@@ -67,7 +67,7 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
 
 
 def _examples(sizes: Counter[str], grouping: Grouping) -> str:
-    """The largest groups and their sizes, so that a wrong pattern is seen: `, such as anna: 6 images, ben: 5 images`."""
+    """The largest groups, in which a wrong pattern shows: `, such as anna: 6 images, ben: 5 images`."""
     named = Counter({name: sizes[name] for name in sorted(set(grouping.groups.values()))})
     shown = [f"{name.replace(chr(0), ' ')}: {size:,} image{'s' * (size != 1)}"
              for name, size in named.most_common(_EXAMPLES)]
