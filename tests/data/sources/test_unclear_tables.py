@@ -51,3 +51,37 @@ def test_a_table_of_objects_in_the_images_is_no_table_of_labels(tmp_path):
     root = cameras(tmp_path / "objects", table, "cam2/DSC")
     assert open_dataset(root).classes == ("cam1", "cam2")
     assert "a table beside them is not used: labels.csv names IMG_0000.jpg twice" in said(open_dataset(root))
+
+
+# --- Without class folders --------------------------------------------------------------------------------------------
+
+LOOSE = [f"{name}_{number:04}.jpg" for name in ("fox", "owl") for number in range(20)]
+
+
+@pytest.mark.parametrize(("table", "reason", "remedy"), [
+    ("Bild;Art;Ort;Datum\n" + "".join(f"{file};{file[:3]};Ort{number % 3};{number % 28 + 1}.5.2024\n"
+                                      for number, file in enumerate(LOOSE)),
+     "labels.csv has several columns that may be the labels: Art, Ort, Datum",
+     "name the two columns that count file_name and label"),
+    ("file_name,label\n" + "".join(f"{file},{file[:3]}\n" for file in LOOSE) + "fox_0000.jpg,owl\n",
+     "labels.csv names fox_0000.jpg twice: 'fox', and 'owl'", "for the table: leave one of the rows out"),
+])
+def test_the_first_error_says_why_a_table_is_not_used_even_if_the_names_are_a_pattern(tmp_path, table, reason, remedy):
+    plant(tmp_path / "x", *LOOSE)
+    (tmp_path / "x" / "labels.csv").write_text(table)
+    with pytest.raises(UserError) as refusal:
+        open_dataset(tmp_path / "x")
+    assert refusal.value.problem == (f"{tmp_path / 'x'} holds 40 images and no class folders, and no table labels them: "
+                                     + reason)
+    assert remedy in refusal.value.remedy
+    assert refusal.value.remedy.endswith(", or if the labels are in the file names, add --labels '{label}_{n}.jpg'")
+
+
+def test_labels_that_differ_in_case_are_named_with_their_own_other_spelling(tmp_path):
+    """Cells are read without the blanks around them, so `Fox ` is Fox."""
+    plant(tmp_path / "x", *LOOSE)
+    spellings = ("fox", "Fox ", "owl", "Owl ")
+    (tmp_path / "x" / "labels.csv").write_text("file_name,label\n" + "".join(
+        f"{file},{spellings[number // 10]}\n" for number, file in enumerate(LOOSE)))
+    with pytest.raises(UserError, match="the labels 'Fox' and 'fox' differ in upper and lower case only"):
+        open_dataset(tmp_path / "x")

@@ -216,21 +216,21 @@ def _with_other_labels(
     training = [table for table in tables if not all(is_test_folder(image.file) for image in table.images)]
     if usable := training or (tables if not unused else []):
         return UserError(problem.problem, _either(problem, f"add --labels {usable[0].table.name}"))
-    if pattern := suggest_pattern(image_files(tree)):
-        return UserError(problem.problem, _either(problem, f"if the labels are in the file names, add --labels "
-                                                           f"'{pattern}'"))
+    what, others = problem.problem, list[str]()
     if unused:
-        return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
-                         _either(problem, f"for the table: {unused[0].remedy}" if unused[0].remedy else ""))
-    if other := suggest_for_unread_labels(tree):
-        return UserError(problem.problem, _either(problem, other))
-    return problem
+        what += f", and no table labels them: {unused[0].problem}"
+        others += [f"for the table: {unused[0].remedy}"] * bool(unused[0].remedy)
+    if pattern := suggest_pattern(image_files(tree)):
+        others.append(f"if the labels are in the file names, add --labels '{pattern}'")
+    elif not unused and (other := suggest_for_unread_labels(tree)):
+        others.append(other)
+    return UserError(what, _either(problem, *others))
 
 
-def _either(problem: UserError, other: str) -> str:
-    """The problem's remedy, and another one that may apply instead."""
+def _either(problem: UserError, *others: str) -> str:
+    """The problem's remedy, and others that may apply instead."""
     joint = " or " if problem.remedy.endswith("?") else ", or "
-    return joint.join(filter(None, (problem.remedy, other)))
+    return joint.join(filter(None, (problem.remedy, ", or ".join(others))))
 
 
 def _open_file(path: Path) -> FileTree:
