@@ -80,7 +80,8 @@ CATS = "{cat,dog}/#.jpg"
                    "Corbeille", "checkpoints", "tensorboard", "ground_truth", "Ground Truth", "Annotations_png",
                    "SegmentationClass", "images", "JPEGImages", "all_images", "dataset",
                    "misc", "unclear", "deleted", "originals", "cropped", "labels", "Sonstiges", "Miscellaneous",
-                   "to check", "gel\u00f6scht", "Labels (2)", "dupes", "ignore", "Excluded", "augmented_images", "aug data")),
+                   "to check", "gel\u00f6scht", "Labels (2)",
+                   "dupes", "ignore", "Excluded", "augmented_images", "aug data")),
     ("train/{cat,dog,trainval}/#.jpg", "DATA/train/trainval holds 2 images, and its name is not that", "move it away"),
     ("{cat,dog,cat \u2014 \u043a\u043e\u043f\u0438\u044f}/#.jpg", "looks like a copy of cat/", "move it away"),
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA holds {name}/ beside cat/, dog/, so it is not clear", "move it away")

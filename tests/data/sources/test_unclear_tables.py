@@ -71,8 +71,8 @@ def test_the_first_error_says_why_a_table_is_not_used_even_if_the_names_are_a_pa
     (tmp_path / "x" / "labels.csv").write_text(table)
     with pytest.raises(UserError) as refusal:
         open_dataset(tmp_path / "x")
-    assert refusal.value.problem == (f"{tmp_path / 'x'} holds 40 images and no class folders, and no table labels them: "
-                                     + reason)
+    assert refusal.value.problem == (
+        f"{tmp_path / 'x'} holds 40 images and no class folders, and no table labels them: {reason}")
     assert remedy in refusal.value.remedy
     assert refusal.value.remedy.endswith(", or if the labels are in the file names, add --labels '{label}_{n}.jpg'")
 

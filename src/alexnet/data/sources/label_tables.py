@@ -102,7 +102,8 @@ class UnclearLabels(UserError):
 
     def are_folders(self, images: Sequence[str]) -> bool:
         """Whether half of the labels or more are names of the images' folders, so that these may mean the same."""
-        folders = {_key(folder) for path in {image.rpartition("/")[0] for image in images} for folder in path.split("/")}
+        paths = {image.rpartition("/")[0] for image in images}
+        folders = {_key(folder) for path in paths for folder in path.split("/")}
         return 2 * sum(_key(label) in folders for label in self.labels) >= len(self.labels)
 
 
