@@ -17,6 +17,7 @@ from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
 from alexnet.data.group_findings import division_findings, plural
+from alexnet.data.image_tree import some
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
@@ -28,6 +29,9 @@ IMBALANCE = 10
 
 FEW_IMAGES = 10
 """Training images of a class below which a finding is made."""
+
+_NAMED = 5
+"""Classes that a finding names."""
 
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
@@ -122,11 +126,7 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
             f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images, such as "
             f"{catalog.classes[smallest]} with {counts[smallest]:,}",
             "add images, merge the class with another one, or leave it out"))
-    for measured in ("val", "test"):
-        if measured in catalog.splits and len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
-            found.append(Finding(
-                "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
-                "answering this class has no error on them", f"add images of the other classes to {measured}"))
+    found += _unmeasured_findings(catalog, broken)
     largest, smallest = int(counts.argmax()), int(present[counts[present].argmin()])
     if counts[largest] > IMBALANCE * counts[smallest]:
         ratio = counts[largest] / counts[smallest]
@@ -136,6 +136,26 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
             f"{catalog.classes[largest]} would be wrong for {baseline(catalog, broken).largest_class_error:.1%}",
             "see errors class by class with evaluate --per-class"
             + ("" if weighted else "; give small classes more weight with --set recipe.class_weights=auto")))
+    return found
+
+
+def _unmeasured_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
+    """Trained classes of which a split that measures the network has no image, or of all but one."""
+    found, trained_K = [], class_counts(catalog, "train") > 0
+    for measured in ("val", "test"):
+        if measured not in catalog.splits:
+            continue
+        if len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
+            found.append(Finding(
+                "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
+                "answering this class has no error on them", f"add images of the other classes to {measured}"))
+        elif len(missing := np.flatnonzero(trained_K & (class_counts(catalog, measured) == 0))):
+            names = some([catalog.classes[label] for label in missing], _NAMED)
+            found.append(Finding(
+                "unmeasured_classes", measured, f"there is no image of {names} ({len(missing):,} of "
+                f"{plural(len(catalog.classes), 'class', 'classes')}), so the error says nothing of "
+                f"{'it' if len(missing) == 1 else 'them'}",
+                f"add images of {'it' if len(missing) == 1 else 'them'} to {measured}"))
     return found
 
 
