@@ -74,6 +74,16 @@ def test_blocks_of_frames_of_one_recording_are_taken_as_stated(tmp_path):
     assert found(tmp_path, r"(?P<group>.*?)\d\.\w+$") == {}
 
 
+def test_an_option_that_is_given_already_is_not_suggested_again(animals):
+    """anna-2.jpg belongs to anna_1.jpg, and the pattern does not match it."""
+    for animal in ANIMALS:
+        for path in animals.rglob(f"{animal}_[45].jpg"):
+            path.rename(path.with_name(path.name.replace("_", "-")))
+    remedy = found(animals, "{group}_{n}.jpg")["divided_names"].partition("; if so, ")[2]
+    assert remedy == ("--group '{group}_{n}.jpg' does not match all of these names: rename the files, or give the "
+                      "groups in a table with columns file_name and group")
+
+
 def test_a_note_names_groups_with_their_sizes(animals):
     assert ("--group {animal}_{n}.jpg: 10 groups of 6 images, such as anna: 6 images, ben: 6 images, carl: 6 images"
             in said(open_dataset(animals, group="{animal}_{n}.jpg")))

@@ -95,6 +95,9 @@ def name_findings(catalog: Catalog) -> list[Finding]:
 
 def _keep_together(catalog: Catalog, suggested: NameGroups) -> str:
     """The remedy for groups that names suggest and that are on both sides."""
+    if suggested.option and suggested.option == catalog.grouped_by:  # it leaves out names of another form
+        return (f"if so, --group {shlex.quote(suggested.option)} does not match all of these names: rename the files, "
+                "or give the groups in a table with columns file_name and group")
     source, option = catalog.source, f"--group {shlex.quote(suggested.option)}"
     if catalog.grouped_by:
         option += f" in place of {shlex.quote(catalog.grouped_by)}"
