@@ -51,6 +51,18 @@ def test_fewer_classes_are_matched_by_name(run, class_folders, tmp_path, capsys)
     assert few["top1_error"] < 0.5
 
 
+def test_classes_without_images_are_named(run, class_folders, tmp_path, capsys):
+    assert alexnet("evaluate", run, class_folders) == 0
+    assert "Not measured" not in capsys.readouterr().out
+    for name in ("birch", "date palm"):
+        shutil.copytree(class_folders / "val" / name, tmp_path / "few" / name)
+    assert alexnet("evaluate", run, tmp_path / "few") == 0
+    classes = sorted(path.name for path in (class_folders / "train").iterdir())
+    missing = [name for name in classes if name not in ("birch", "date palm")]
+    assert (f"\nNot measured, as there are no images of them: {', '.join(missing)} ({len(missing)} of {len(classes)} "
+            "classes)\n") in capsys.readouterr().out
+
+
 def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
     image = class_folders / "val" / "birch" / "000.png"
     assert alexnet("predict", run, image) == 0

@@ -12,7 +12,7 @@ from alexnet.data import findings as findings_module
 from alexnet.data import images
 from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import find_duplicates
-from alexnet.data.findings import baseline, pack_findings, scan_findings
+from alexnet.data.findings import baseline, count_findings, pack_findings, scan_findings
 from alexnet.data.packing import pack
 from alexnet.data.scan import scan
 from alexnet.data.sources.detect import open_dataset
@@ -131,6 +131,30 @@ def test_a_validation_split_of_one_class_is_named(folder):
     assert found(folder) == {"one_class_measured": (
         "val: all images are of one class, ash: always answering this class has no error on them; "
         "add images of the other classes to val")}
+
+
+def test_a_class_that_only_one_split_lacks_is_named_once_for_it(tmp_path):
+    for split, classes in (("train", ("church", "fox", "owl")), ("val", ("fox", "owl")), ("test", ("church", "fox"))):
+        for number in range(30):
+            write_smooth_image(tmp_path / split / classes[number % len(classes)] / f"{number:02}.png",
+                               number + 100 * len(classes) + 50 * (split == "test"))
+    catalog = Catalog(open_dataset(tmp_path))
+    assert [(each.kind, str(each)) for each in count_findings(catalog)] == [
+        ("unmeasured_classes", "val: there is no image of church (1 of 3 classes), so the error says nothing of it; "
+                               "add images of it to val"),
+        ("unmeasured_classes", "test: there is no image of owl (1 of 3 classes), so the error says nothing of it; "
+                               "add images of it to test")]
+
+
+def test_classes_of_one_image_of_which_none_is_held_out_are_named(tmp_path):
+    for number in range(40):
+        write_smooth_image(tmp_path / "x" / ("ash", "birch")[number % 2] / f"{number}.png", number)
+    for number, name in enumerate(("elm", "oak")):
+        write_smooth_image(tmp_path / "x" / name / "1.png", 90 + number)
+    packed = pack(open_dataset(tmp_path / "x"), tmp_path / "packed", side=8)
+    for finding in (count_findings(Catalog(open_dataset(tmp_path / "x"))), pack_findings(packed)):
+        assert {each.kind: each.problem for each in finding}["unmeasured_classes"] == (
+            "there is no image of elm, oak (2 of 4 classes), so the error says nothing of them")
 
 
 def test_chance_and_largest_class_are_measured_on_val(tmp_path):

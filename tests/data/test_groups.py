@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet.data.catalog import Catalog
-from alexnet.data.findings import group_findings, pack_findings
+from alexnet.data.findings import pack_findings
 from alexnet.data.folds import folded, join_groups
+from alexnet.data.group_findings import group_findings
 from alexnet.data.hold_out import deal_groups, hold_out, hold_out_groups
 from alexnet.data.open import open_or_pack
 from alexnet.data.packed import open_packed
@@ -48,7 +49,8 @@ def test_whole_groups_are_held_out_a_tenth_of_each_class(tmp_path):
     dataset = open_dataset(bursts(tmp_path), group=BURST)
     assert not animals(dataset, "train") & animals(dataset, "val")
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([36, 36], [4, 4])
-    assert dataset.notes[-1] == "--group {animal}_{n}.jpg: 20 groups of 4 images"
+    assert dataset.notes[-1] == ("--group {animal}_{n}.jpg: 20 groups of 4 images, such as fox0: 4 images, "
+                                 "fox1: 4 images, fox2: 4 images")
     assert dataset.division == (
         "there is no validation split: 8 of 80 images are held out for validation, in whole groups (--group "
         "{animal}_{n}.jpg): 10.0% of each class")
@@ -116,7 +118,7 @@ def test_a_column_group_is_preferred_and_several_others_are_refused(tmp_path):
     ("folder", "no image of .* lies in a folder below its class folder"),
     ("sites.csv", "--group sites.csv: there is no such table on disk or in"),
     ("animal", "there is no such table, and no pattern, on disk"),
-    ("{any}{kind}.jpg", None),
+    ("{any}{kind}.jpg", "has {any}{kind} side by side"),
     ("(?P<all>)", "matches none"),
     ("{end}", None),
 ])

@@ -206,6 +206,14 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("train/{cat,dog}/#.jpg | val/{cat,fox}/#.jpg", "DATA/val has class 'fox' and DATA/train has not",
      "classes must have the same names in both"),
     ("{train,val}/{cat,dog}/#.jpg | test/{cat,fox}/#.jpg", "DATA/test has class 'fox'", "the same names in both"),
+    # Loose images, of which one lies in a folder; a raw file beside them changes nothing.
+    *((f"{{01,02,03,04,05,06,07,08,09,10,11,12,13}}a#.jpg{decoy} | sub/x.jpg",
+       "DATA holds 27 images and no class folders", "to classify the images: alexnet predict RUN DATA")
+      for decoy in ("", " | x.cr2")),
+    ("train/{01,02,03}a#.jpg | train/sub/x.jpg", "DATA/train holds 7 images and no class folders", "RUN DATA/train"),
+    ("sub/#.jpg | x.jpg", "DATA holds one class, 'sub', 1 image beside it, and a classifier needs two", "give each"),
+    ("sub/#.jpg | x#.cr2", "DATA holds one class, 'sub', 2 images that cannot be decoded here (camera raw), and a",
+     "give each class"),
     ("cat/#.jpg", "DATA holds one class, 'cat', and a classifier needs two or more", "give each class its own folder"),
     ("train/cat/#.jpg | val/cat/#.jpg", "DATA/train holds one class, 'cat'", "give each class its own folder"),
     ("photos/{cat,dog}/#.jpg | photos/#.jpg", "DATA holds no class folders of its own, but DATA/photos does",

@@ -51,6 +51,17 @@ CATS = "{cat,dog}/#.jpg"
      "train/, valid/", "did you mean DATA/Set(Augmented)/Set(Augmented)?"),
     ("set/colon/{aca,normal}/#.jpg | set/lung/{benign,scc}/n#.jpg", "it is not clear whether the classes in DATA are "
      "colon/, lung/ or the folders in them, such as aca/, normal/", "put the class folders into one folder; if"),
+    *((layout, f"{sites} in DATA each hold a folder {name}/, so it is not clear whether the classes are {classes} or "
+       f"the folders in them, such as {inner}", f"if {name}/ is a class, put its images into one folder {name}/, in "
+       f"which there may be a folder for each of {classes}; if")
+      for layout, sites, name, classes, inner in (
+        ("siteA/{fox,owl}/a#.jpg | siteB/{fox,church}/b#.jpg", "siteA/, siteB/", "fox", "siteA/, siteB/",
+         "church/, fox/, owl/"),
+        ("fox/{anna,ben}/a#.jpg | owl/{anna,eve}/b#.jpg", "fox/, owl/", "anna", "fox/, owl/", "anna/, ben/, eve/"),
+        ("train/a/{Fox,owl,elk}/a#.jpg | train/b/{fox,hare,bear}/b#.jpg | train/c/lynx/c#.jpg", "a/, b/", "fox",
+         "a/, b/, c/", "Fox/, bear/, elk/ and 4 more"),
+        ("siteA/fox/a#.jpg | siteB/{fox,owl}/b#.jpg | siteC/elk/c#.jpg", "siteA/, siteB/", "fox",
+         "siteA/, siteB/, siteC/", "elk/, fox/, owl/"))),
     ("JPEGImages/2007_00003#.jpg | {SegmentationClass,SegmentationObject}/2007_00003#.png",
      "DATA/SegmentationClass holds no images of its own", "did you mean DATA/JPEGImages?"),
     ("{rgb,thermal}/{oak,ash,elm,fir,yew}.jpg", "rgb/ and thermal/ in the folder DATA hold files of the same names",
@@ -68,6 +79,8 @@ CATS = "{cat,dog}/#.jpg"
       for name in ("New folder", "New folder (2)", "unsorted", "query", "thumbnails", "Thumbs", "Recycle Bin",
                    "Corbeille", "checkpoints", "tensorboard", "ground_truth", "Ground Truth", "Annotations_png",
                    "SegmentationClass", "images", "JPEGImages", "all_images", "dataset",
+                   "misc", "unclear", "deleted", "originals", "cropped", "labels", "Sonstiges", "Miscellaneous",
+                   "to check", "gel\u00f6scht", "Labels (2)",
                    "dupes", "ignore", "Excluded", "augmented_images", "aug data")),
     ("train/{cat,dog,trainval}/#.jpg", "DATA/train/trainval holds 2 images, and its name is not that", "move it away"),
     ("{cat,dog,cat \u2014 \u043a\u043e\u043f\u0438\u044f}/#.jpg", "looks like a copy of cat/", "move it away"),
@@ -90,6 +103,7 @@ def test_what_only_looks_like_a_class_is_refused(patterns: str, problem: str, re
     ("{cat,dog}/a#.jpg | cat/a#_mask.jpg", ("cat", "dog")),
     ("{cat,dog}/#.jpg | fox/#.npy", ("cat", "dog")),
     ("{cat,dog,gallery}/#.jpg", ("cat", "dog", "gallery")),
+    ("siteA/{fox,owl}/#.jpg | siteB/{fox,church}/#.jpg", ("siteA", "siteB")),
     ("train/{cat,dog,unlabeled}/#.jpg", ("cat", "dog", "unlabeled")),
 ])
 def test_what_is_only_suspicious_is_taken_on_request(patterns: str, classes: tuple[str, ...]):
@@ -117,9 +131,18 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{cat,dog}/train/{2019,2020}/#.jpg",
     "AD/{p1,p2}/#.jpg | CN/{p3,p4}/#.jpg",  # patients
     "AD/{left,top}/#.jpg | CN/{left,low}/#.jpg",  # parts of the body
+    "AD/{left,axial}/#.jpg | CN/{left,coronal}/#.jpg",  # views
+    "fox/{night,summer}/#.jpg | owl/{night,winter}/#.jpg",
+    "fox/{images,ben}/#.jpg | owl/{images,eve}/#.jpg",
+    "fox/{anna,ben}/#.jpg | owl/{anna,eve}/#.jpg | {fox,owl}/x#.jpg",  # images beside the folders
+    "{fox,owl}/originals/#.jpg",
     "{wolf,grey wolf}/#.jpg",
     "{toy,toy train}/#.jpg",
     "{cat,dog}/resized/#.jpg",
+    "{original,fake}/#.jpg",
+    "{crop,weed}/#.jpg",
+    "{accepted,rejected}/#.jpg",
+    "{label,barcode}/#.jpg",
     "{cat,dog}/{seg_1,label_2,image_9}.jpg",
     "{cat,dog}/{image_#,mask}.jpg",
     "{cat,dog}/#.jpg | docs/readme.md",

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from alexnet.data.catalog import Catalog
-from alexnet.data.findings import name_findings, pack_findings
+from alexnet.data.findings import pack_findings
+from alexnet.data.group_findings import name_findings
 from alexnet.data.hold_out import hold_out
 from alexnet.data.name_groups import suggest_groups
 from alexnet.data.packing import pack

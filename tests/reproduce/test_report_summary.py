@@ -75,6 +75,18 @@ def test_the_first_screen_compares_the_error_with_guessing(run, packed_images):
     assert "The interval is wide because 30 images are few" in page
 
 
+@pytest.mark.slow
+def test_the_first_screen_names_a_class_without_validation_images(tmp_path, packed_images, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_run(tmp_path)
+    found = with_answers(read_run(folder), packed_images, [(0, 0)])
+    few = packed_images.subset(np.flatnonzero(packed_images.labels != CLASSES.index(ELM)))
+    assert summary(replace(found, predictions=replace(found.predictions, split=few))).unmeasured == ELM
+    assert summary(read_run(folder)).unmeasured == ""
+    page = words(write_report(folder, few).read_text(encoding="utf-8"))
+    assert "Nothing is known of elm: there are no validation images of this class." in page.replace(" :", ":")
+
+
 def test_initial_weights_of_unknown_training_images_are_named(tmp_path: Path):
     folder = write_run(tmp_path)
     saved = load(folder / "best")

@@ -117,14 +117,21 @@ def _report(
     """Print the result, and write the files of `details`."""
     from rich.console import Console
 
-    from alexnet.cli.render_metrics import baselines_text, errors_text, look_alikes_text, per_class_table
+    from alexnet.cli.render_metrics import (
+        baselines_text,
+        errors_text,
+        look_alikes_text,
+        per_class_table,
+        unmeasured_text,
+    )
     from alexnet.inference.class_metrics import baselines, per_class_metrics
 
     errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
     alike = evaluation.look_alike_errors
     classes = evaluation.models[0].classes
     temperatures = [model.network.temperature for model in evaluation.models]
-    guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
+    labels_M = measured.label_map[measured.images.labels].numpy()
+    guessing = baselines(labels_M, classes)
     per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes,
                                   predictions.groups_M) if (predictions and details.per_class) else None
     if json_:
@@ -143,6 +150,8 @@ def _report(
         if measured.look_alikes is not None:
             print(look_alikes_text(errors, alike))
         print(baselines_text(guessing))
+        if unmeasured := unmeasured_text(labels_M.tolist(), classes):
+            print(unmeasured)
         print(measured.selection.describe())
         if any(temperature != 1.0 for temperature in temperatures):
             print("calibrated: " + ", ".join(f"{name} (temperature {temperature:.3f})" for name, temperature in zip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.arithmetic import has_top5
@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # these bring torch or rich
 
 SETTINGS_SHOWN = 8
 """Differing settings of the network, of the recipe, and of data and software that `compare` shows by default."""
+
+CLASSES_SHOWN = 5
+"""Classes without measured images that `evaluate` names."""
 
 SETTING_WIDTH = 25
 """Longest value of a setting in the table; --json has all of it."""
@@ -76,6 +79,21 @@ def baselines_text(found: Baselines) -> str:
     largest = f"the largest class ({found.largest_class})" if found.largest_class else "one of the largest classes"
     return (f"Chance: {found.chance_top1_error:.1%} top-1 error; always answering {largest}: "
             f"{found.largest_class_error:.1%}")
+
+
+def unmeasured_text(labels: Iterable[int], classes: Sequence[str]) -> str:
+    """The classes of the network of which no image was measured, in one line; "" if there are none.
+
+    Args:
+        labels: true classes of the measured images.
+        classes: names of the network's classes.
+    """
+    from alexnet.data.image_tree import some
+
+    present = set(labels)
+    missing = [name for label, name in enumerate(classes) if label not in present]
+    return (f"Not measured, as there are no images of {'it' if len(missing) == 1 else 'them'}: "
+            f"{some(missing, CLASSES_SHOWN)} ({len(missing):,} of {len(classes):,} classes)") if missing else ""
 
 
 def _plural(number: int, thing: str) -> str:

@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.dataset import Dataset
+from alexnet.data.dataset import Dataset, number_alone
 from alexnet.data.packed import PackedDataset, PackedSplit
 
 ImageJson = TypedDict("ImageJson", {"name": str, "split": str, "class": str})
@@ -83,6 +83,27 @@ class Catalog:
         of_splits = [split.groups for split in self.packed_splits.values()]
         found = [groups_N for groups_N in of_splits if groups_N is not None]
         return np.concatenate(found) if len(found) == len(of_splits) and found else None
+
+    @property
+    def grouped_by(self) -> str | None:
+        """The value of --group; None if the images have no groups."""
+        if isinstance(self.source, PackedDataset):
+            return self.source.manifest.grouped_by
+        return self.source.grouping.by if self.source.grouping else None
+
+    @cached_property
+    def ungrouped_N(self) -> NDArray[np.bool_]:
+        """Whether --group gives an image no group, so that it is a group of its own. All, if the images have none."""
+        if self.groups_N is None:
+            return np.ones(len(self), bool)
+        alone_N = np.array([number_alone(name) for name in self.names_N], np.uint64)
+        return self.groups_N == alone_N
+
+    @property
+    def held_out(self) -> float:
+        """The fraction of each class that was held out for validation; 0 if the data has a validation split."""
+        source = self.source
+        return source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
 
     def rows_of(self, split: str) -> NDArray[np.int64]:
         """The rows of a split; empty if there is no such split."""

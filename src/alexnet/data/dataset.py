@@ -154,11 +154,24 @@ class Grouping:
 
     def name_of(self, image: str) -> str:
         """The group of an image; of an image without one, a name that no group has."""
-        return self.groups.get(image) or f"\0{image}"
+        return self.groups.get(image) or _name_alone(image)
 
     def number_of(self, image: str) -> int:
         """A number for the group of an image: 0 to 2**64 - 1."""
-        return content_hash(self.name_of(image).encode("utf-8", "surrogateescape"))
+        return _number(self.name_of(image))
+
+
+def number_alone(image: str) -> int:
+    """`Grouping.number_of` an image that has no group."""
+    return _number(_name_alone(image))
+
+
+def _name_alone(image: str) -> str:
+    return f"\0{image}"
+
+
+def _number(group: str) -> int:
+    return content_hash(group.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,16 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet._runtime.cache import cache_folder
 from alexnet.data.catalog import Catalog, class_counts
-from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
-from alexnet.data.folds import FoldedDataset
-from alexnet.data.name_groups import suggest_groups
+from alexnet.data.group_findings import division_findings, plural
+from alexnet.data.image_tree import some
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
@@ -32,6 +29,9 @@ IMBALANCE = 10
 
 FEW_IMAGES = 10
 """Training images of a class below which a finding is made."""
+
+_NAMED = 5
+"""Classes that a finding names."""
 
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
@@ -77,7 +77,7 @@ def pack_findings(packed: PackedDataset, weighted: bool = False) -> list[Finding
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies),
-             *group_findings(catalog), *name_findings(catalog)]
+             *division_findings(catalog)]
     return in_order([finding for finding in found if finding.kind != "copies"])
 
 
@@ -96,7 +96,7 @@ def scan_findings(
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
              *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan)),
-             *group_findings(catalog), *name_findings(catalog)]
+             *division_findings(catalog)]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
@@ -122,15 +122,11 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
     if len(few):
         smallest = few[counts[few].argmin()]
         found.append(Finding(
-            "few_images", "", f"{_plural(len(few), 'class', 'classes')} of {len(catalog.classes):,} "
+            "few_images", "", f"{plural(len(few), 'class', 'classes')} of {len(catalog.classes):,} "
             f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images"
             + such_as(len(few), f"{catalog.classes[smallest]} with {counts[smallest]:,}"),
             "add images, merge the class with another one, or leave it out"))
-    for measured in ("val", "test"):
-        if measured in catalog.splits and len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
-            found.append(Finding(
-                "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
-                "answering this class has no error on them", f"add images of the other classes to {measured}"))
+    found += _unmeasured_findings(catalog, broken)
     largest, smallest = int(counts.argmax()), int(present[counts[present].argmin()])
     if counts[largest] > IMBALANCE * counts[smallest]:
         ratio = counts[largest] / counts[smallest]
@@ -143,12 +139,32 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
     return found
 
 
+def _unmeasured_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
+    """Trained classes of which a split that measures the network has no image, or of all but one."""
+    found, trained_K = [], class_counts(catalog, "train") > 0
+    for measured in ("val", "test"):
+        if measured not in catalog.splits:
+            continue
+        if len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
+            found.append(Finding(
+                "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
+                "answering this class has no error on them", f"add images of the other classes to {measured}"))
+        elif len(missing := np.flatnonzero(trained_K & (class_counts(catalog, measured) == 0))):
+            names = some([catalog.classes[label] for label in missing], _NAMED)
+            found.append(Finding(
+                "unmeasured_classes", measured, f"there is no image of {names} ({len(missing):,} of "
+                f"{plural(len(catalog.classes), 'class', 'classes')}), so the error says nothing of "
+                f"{'it' if len(missing) == 1 else 'them'}",
+                f"add images of {'it' if len(missing) == 1 else 'them'} to {measured}"))
+    return found
+
+
 def _few_in_all_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
     """Few training images for random initial weights. `train` has the same finding, with the options of the run."""
     counts = class_counts(catalog, "train", broken)
     if not 0 < counts.mean() < FEW_FOR_SCRATCH:
         return []
-    return [Finding("few_images_in_all", "", f"{_plural(counts.sum(), 'training image')} ({counts.mean():,.0f} a class "
+    return [Finding("few_images_in_all", "", f"{plural(counts.sum(), 'training image')} ({counts.mean():,.0f} a class "
                     "on average) are few for training from scratch",
                     "start from trained weights: train --init pretrained (in this package, 64 pixels), --init "
                     "torchvision (224 pixels, 244 MB to download), or --init RUN with a run of yours")]
@@ -162,7 +178,7 @@ def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Find
     if not quarantined:
         return []
     first = quarantined[0]
-    return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded"
+    return [Finding("broken", "", f"{plural(len(quarantined), 'image')} of {total:,} cannot be decoded"
                     + such_as(len(quarantined), f"{first.name} ({first.cause})"),
                     "replace or delete them; training leaves them out")]
 
@@ -177,7 +193,7 @@ def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
         left = np.bincount(catalog.labels_N[in_split_N & decodable_N], minlength=count)
         if len(emptied := np.flatnonzero((left == 0) & (class_counts(catalog, split) > 0))):
             found.append(Finding(
-                "emptied_class", split, f"no image of {_plural(len(emptied), 'class', 'classes')} can be decoded"
+                "emptied_class", split, f"no image of {plural(len(emptied), 'class', 'classes')} can be decoded"
                 + such_as(len(emptied), catalog.classes[emptied[0]]) + "; training refuses that",
                 "repair or replace the images"))
     return found
@@ -196,14 +212,14 @@ def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
     remedy = "find larger versions, or leave them out"
     if median < side / 2:  # it is not a matter of some images
         remedy = f"--arch {'cifar' if median <= 40 else 'small'} is made for images of this size"
-    return [Finding("small_images", "", f"{_plural(len(small), 'image')} of {len(known):,} "
+    return [Finding("small_images", "", f"{plural(len(small), 'image')} of {len(known):,} "
                     f"{'are' if len(small) > 1 else 'is'} smaller than the network's {side} pixels and enlarged"
                     + such_as(len(small), f"{catalog.names_N[smallest]} with {width:,} x {height:,}"), remedy)]
 
 
 def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
     blank = scan.blank
-    return [Finding("blank", "", f"{_plural(len(blank), 'image')} of {len(catalog):,} "
+    return [Finding("blank", "", f"{plural(len(blank), 'image')} of {len(catalog):,} "
                     f"{'have' if len(blank) > 1 else 'has'} one color and nothing else"
                     + such_as(len(blank), catalog.names_N[blank[0]]),
                     "delete them, unless that is what they should show")
@@ -243,7 +259,7 @@ def _across_splits(
             rather = ", or evaluate with --exclude-look-alikes"
         of_them = f"; {apart:,} of {len(rows):,} {'has' if apart == 1 else 'have'} a copy in another class"
         found.append(Finding(
-            kind, split, f"{_plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
+            kind, split, f"{plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
             f"{what[len(rows) > 1]}{such_as(len(rows), f'{catalog.names_N[row]} and {catalog.names_N[partner]}')}"
             f"{of_them if apart else ''}",
             f"delete one copy{', that in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
@@ -253,58 +269,9 @@ def _across_splits(
 
 def _keep_together(catalog: Catalog, kind: str) -> str:
     """The hint on --group, for look-alikes of which some were held out by chance."""
-    if not (kind.startswith("near") and _held_out(catalog) and catalog.groups_N is None):
+    if not (kind.startswith("near") and catalog.held_out and catalog.groups_N is None):
         return ""
     return "; photos of one animal, patient or burst that are no copies are kept on one side with --group"
-
-
-def _held_out(catalog: Catalog) -> float:
-    """The fraction of each class that was held out for validation; 0 if the data has a validation split of its own."""
-    source = catalog.source
-    return source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
-
-
-def group_findings(catalog: Catalog) -> list[Finding]:
-    """Images of the data's own validation or test split that are of a group of training images."""
-    if catalog.groups_N is None or not len(train := catalog.rows_of("train")):
-        return []
-    found, trained = [], distinct_hashes(catalog.groups_N[train])
-    for split in catalog.splits:
-        rows = catalog.rows_of(split)
-        if split != "train" and len(shared := rows[contained(catalog.groups_N[rows], trained)]):
-            partner = train[catalog.groups_N[train] == catalog.groups_N[shared[0]]][0]
-            found.append(Finding(
-                "groups_across_splits", split, f"{_plural(len(shared), 'image')} of {len(rows):,} "
-                f"{'belongs' if len(shared) == 1 else 'belong'} to a group that has training images"
-                + such_as(len(shared), f"{catalog.names_N[shared[0]]} and {catalog.names_N[partner]}"),
-                f"move each group to one side, or measure with --folds; otherwise the error on {split} looks better "
-                "than it is"))
-    return found
-
-
-def name_findings(catalog: Catalog) -> list[Finding]:
-    """Images that by their names belong together, of which some were held out by chance (name_groups.py)."""
-    source, val = catalog.source, catalog.rows_of("val")
-    is_divided = bool(_held_out(catalog)) or isinstance(source, FoldedDataset)
-    if not is_divided or catalog.groups_N is not None or not len(val):
-        return []
-    held_N = np.zeros(len(catalog), bool)
-    held_N[val] = True
-    suggested = suggest_groups(catalog.names_N, catalog.labels_N, held_N, source.wnids or source.classes)
-    if suggested is None:
-        return []
-    option = f"--group {shlex.quote(suggested.option)}"
-    sizes = f"{suggested.smallest:,}" + (f" to {suggested.largest:,}" if suggested.largest > suggested.smallest else "")
-    remedy = f"if so, keep each group on one side: {option} ({suggested.groups:,} groups of {sizes} images)"
-    if suggested.is_recording:
-        blocks = f", or keep blocks of {suggested.block} consecutive frames on one side: {option}"
-        remedy = "put whole recordings into a folder val/ beside train/" + (blocks if suggested.option else "")
-    if isinstance(source, PackedDataset) and source.path.parent != cache_folder() / "packed":  # the user packed it
-        remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
-    return [Finding(
-        "divided_names", "", f"by their names, {_plural(suggested.divided, 'validation image')} of {len(val):,} "
-        f"{suggested.what} training images{such_as(suggested.divided, ' and '.join(suggested.example))}; then "
-        "the error looks better than it is", remedy)]
 
 
 def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
@@ -313,9 +280,9 @@ def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: st
     rows = groups[0].rows
     other = next(row for row in rows if catalog.labels_N[row] != catalog.labels_N[rows[0]])
     count = len(groups)
-    what = f"{_plural(count, 'image')} {'is' if count == 1 else 'are'} in more than one class, byte for byte"
+    what = f"{plural(count, 'image')} {'is' if count == 1 else 'are'} in more than one class, byte for byte"
     if kind.startswith("near"):
-        what = f"{_plural(count, 'group')} of images that look the same {'is' if count == 1 else 'are'} in more than " \
+        what = f"{plural(count, 'group')} of images that look the same {'is' if count == 1 else 'are'} in more than " \
                "one class"
     example = (f"{catalog.names_N[rows[0]]} ({catalog.classes[catalog.labels_N[rows[0]]]}) and "
                f"{catalog.names_N[other]} ({catalog.classes[catalog.labels_N[other]]})")
@@ -331,10 +298,6 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     if kind.startswith("near"):
         what = ("looks", "look")[extra > 1] + " the same as another one"
     first, second = groups[0].rows[:2]
-    return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split"
+    return [Finding(kind, "", f"{plural(extra, 'image')} {what} of the same class and split"
                     + such_as(extra, f"{catalog.names_N[first]} and {catalog.names_N[second]}"),
                     "delete the copies: these images count more than once")]
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -180,12 +180,19 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
     if inside:
         return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
                          f"did you mean {shown(inside[0], source)}?")
-    if base.images and not train:
-        return UserError(f"{shown(base, source)} holds {counted(len(base.images))} and no class folders",
+    parent = found.splits["train"].parent or base
+    loose, in_class = len(parent.images), sum(folder.image_count for folder in train.values())
+    if loose and loose >= in_class:  # one folder among many loose images is hardly a class
+        return UserError(f"{shown(parent, source)} holds {counted(loose + in_class)} and no class folders",
                          "put the images of each class into a folder with the class's name; to classify the images: "
-                         f"alexnet predict RUN {shown(base, source)}")
-    require_supported(base, source)
+                         f"alexnet predict RUN {shown(parent, source)}")
+    if not base.image_count:
+        require_supported(base, source)
     holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"
+    holds += f", {counted(loose)} beside it" * bool(loose)
+    if base.unsupported:
+        formats = " and ".join(sorted(known.name for known in base.unsupported))
+        holds += f", {counted(base.unsupported.total())} that cannot be decoded here ({formats})"
     return UserError(f"{where} holds {holds}, and a classifier needs two or more", "give each class its own folder")
 
 

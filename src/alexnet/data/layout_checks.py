@@ -52,13 +52,21 @@ _IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame
 
 _NO_CLASS = re.compile(
     r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
-    r"|unsorted|to[\s_\-]?sort|dup(?:e?s|licates?)?|ignored?|skip(?:ped)?|excluded?|backups?|tmp|temp|te?mp[\s_\-]?files|query|gallery|probe"
+    r"|unsorted|to[\s_\-]?sort|dup(?:e?s|licates?)?|ignored?|skip(?:ped)?|excluded?|backups?|tmp|temp"
+    r"|te?mp[\s_\-]?files|query|gallery|probe"
+    r"|misc(?:ellaneous)?|unclear|to[\s_\-]?(?:check|review)|deleted?|discarded|originals|cropped|resized|labels"
+    r"|sonstiges?|verschiedenes|unklar|gel(?:\u00f6|o\u0308|oe)scht|aussortiert"
     r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard"
     r"|_*augment(?:ed|ations?)([\s_\-]?(images?|data))?|aug[\s_\-]?(images?|data)"
     r"|ground[\s_\-]?truths?|annotations?([\s_\-]?(png|jpe?g))?|segmentation[\s_\-]?(class|object)|trimaps?"
     r"|(all[\s_\-]?)?(images?|imgs?|jpegimages|data|datasets?))"
     r"([\s_\-]*\(?\d+\)?)?", re.IGNORECASE)
 """Names of folders that people, systems and programs make and that are seldom classes."""
+
+_PART_OF_CLASS = re.compile(
+    r".*\d.*|left|right|front|back|rear|side|top|bottom|before|after|above|below|inside|outside|(?:fe)?males?|men|women"
+    r"|day|night|indoors?|outdoors?", re.IGNORECASE)
+"""Names of folders that classes may share and that are no classes: of patients and dates, of views, of conditions."""
 
 _NO_IMAGES = re.compile(r"docs?|documentation|scripts?|code|src|meta([\s_\-]?data)?", re.IGNORECASE)
 """Names of folders from which nobody expects images."""
@@ -183,6 +191,7 @@ def _require_classes(parent: ImageFolder, source: str) -> None:
     _require_equal_depth(classes, source)
     _require_no_copy_among(classes, source)
     _require_different_folders(classes, source)
+    _require_no_shared_folders(classes, source)
     _require_no_parts(classes, source)
     _require_one_level(classes, source)
     _require_different_files(classes, source)
@@ -273,6 +282,23 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
                 f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
                 f"did you mean {shown(one, source)}?")
+
+
+def _require_no_shared_folders(classes: list[ImageFolder], source: str) -> None:
+    """A folder that is in two folders may be a class of which there are photos at two sites: site1/fox, site2/fox."""
+    holding: dict[str, list[ImageFolder]] = {}
+    for folder in classes:
+        for below in folder.with_images if not folder.images else ():
+            if not (_PART_OF_CLASS.fullmatch(below.name) or is_neutral(below.name) or is_derived_folder(below.name)):
+                holding.setdefault(below.name.casefold(), []).append(folder)
+    for name, folders in holding.items():
+        if len(folders) > 1 and any(len(folder.with_images) > 1 for folder in folders):
+            inner = sorted({below.name for folder in classes for below in folder.with_images})
+            raise UserError(
+                f"{listed(folders, 3)} in {source} each hold a folder {name}/, so it is not clear whether the classes "
+                f"are {listed(classes, 3)} or the folders in them, such as {some([f'{each}/' for each in inner], 3)}",
+                f"if {name}/ is a class, put its images into one folder {name}/, in which there may be a folder for "
+                f"each of {listed(classes, 3)}")
 
 
 def _require_different_files(classes: list[ImageFolder], source: str) -> None:

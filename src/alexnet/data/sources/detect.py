@@ -13,12 +13,14 @@ from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
 from alexnet.data.hold_out import require_fraction
 from alexnet.data.image_formats import supported_extensions
+from alexnet.data.image_tree import some
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
 from alexnet.data.sources.groups import FOLDER, hold_out_by_group
 from alexnet.data.sources.label_tables import (
     LabelTable,
+    UnclearLabels,
     contradicts_folders,
     find_tables,
     label_most,
@@ -193,6 +195,12 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
+    for error in unused:
+        if isinstance(error, UnclearLabels) and not error.are_folders(image_files(tree)):
+            raise UserError(f"{tree.source} has folders of images, and {error.table} has other labels "
+                            f"({some(error.labels, 3)}), but {error.problem}",
+                            f"{error.remedy} in the table, and add --labels {error.table}, or add --labels "
+                            f"{FROM_FOLDERS} for the folders")
     unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
                      f"would use its labels{' and splits' * bool(table.columns.split)}" for table in tables]
     unused_tables += [f"the folders are the classes, and a table beside them is not used: {error.problem}"
@@ -208,21 +216,21 @@ def _with_other_labels(
     training = [table for table in tables if not all(is_test_folder(image.file) for image in table.images)]
     if usable := training or (tables if not unused else []):
         return UserError(problem.problem, _either(problem, f"add --labels {usable[0].table.name}"))
-    if pattern := suggest_pattern(image_files(tree)):
-        return UserError(problem.problem, _either(problem, f"if the labels are in the file names, add --labels "
-                                                           f"'{pattern}'"))
+    what, others = problem.problem, list[str]()
     if unused:
-        return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
-                         _either(problem, f"for the table: {unused[0].remedy}" if unused[0].remedy else ""))
-    if other := suggest_for_unread_labels(tree):
-        return UserError(problem.problem, _either(problem, other))
-    return problem
+        what += f", and no table labels them: {unused[0].problem}"
+        others += [f"for the table: {unused[0].remedy}"] * bool(unused[0].remedy)
+    if pattern := suggest_pattern(image_files(tree)):
+        others.append(f"if the labels are in the file names, add --labels '{pattern}'")
+    elif not unused and (other := suggest_for_unread_labels(tree)):
+        others.append(other)
+    return UserError(what, _either(problem, *others))
 
 
-def _either(problem: UserError, other: str) -> str:
-    """The problem's remedy, and another one that may apply instead."""
+def _either(problem: UserError, *others: str) -> str:
+    """The problem's remedy, and others that may apply instead."""
     joint = " or " if problem.remedy.endswith("?") else ", or "
-    return joint.join(filter(None, (problem.remedy, other)))
+    return joint.join(filter(None, (problem.remedy, ", or ".join(others))))
 
 
 def _open_file(path: Path) -> FileTree:

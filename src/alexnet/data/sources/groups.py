@@ -19,7 +19,7 @@ from alexnet.data.hold_out import hold_out_groups, note_held_out_copies
 from alexnet.data.sources.label_columns import file_columns, plain
 from alexnet.data.sources.label_tables import ImageIndex
 from alexnet.data.sources.labeled import left_out
-from alexnet.data.sources.patterns import WILDCARDS, compile_simple
+from alexnet.data.sources.patterns import WILDCARDS, compile_simple, require_apart
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
 from alexnet.errors import UserError, require, such_as
 
@@ -28,6 +28,9 @@ FOLDER = "folder"
 
 _GROUP_NAMES = {"group", "groups", "groupid", "groupname"}
 """Names of columns, in lower case and without blanks, dashes and underscores."""
+
+_EXAMPLES = 3
+"""Groups that a note names."""
 
 _FORMS = ("give a pattern of the file names such as '{animal}_{n}.jpg', the word folder, or a table (CSV, TSV, JSONL) "
           "with columns file_name and group")
@@ -51,17 +54,25 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
     sizes = Counter(grouping.name_of(image.name) for image in images)
     require(len(sizes) > 1, f"--group {group} makes one group of all {len(images):,} images", _FORMS)
     ungrouped = [image.name for image in images if image.name not in grouping.groups]
-    counts = sorted(size for name, size in sizes.items() if not name.startswith("\0"))
+    counts = sorted(sizes[name] for name in set(grouping.groups.values()))
     spread = "" if counts[0] == counts[-1] else f" to {counts[-1]:,}"
     median = f" (median {median_low(counts):,})" if spread else ""
     notes = [f"--group {group}: {len(counts):,} group{'s' * (len(counts) != 1)} of {counts[0]:,}{spread} "
-             f"image{'s' * (counts[-1] != 1)}{median}", *notes]
+             f"image{'s' * (counts[-1] != 1)}{median}{_examples(sizes, grouping)}", *notes]
     if ungrouped:
         rest = "has no group, and is" if len(ungrouped) == 1 else "have no group, and each of these is"
         notes.append(f"{len(ungrouped):,} of {len(images):,} images {rest} a group of its own"
                      f"{such_as(len(ungrouped), ungrouped[0])}")
     dataset = replace(dataset, grouping=grouping, notes=(*dataset.notes, *notes))
     return _hold_out(dataset, grouping, held_out, seed) if held_out and len(dataset.splits) == 1 else dataset
+
+
+def _examples(sizes: Counter[str], grouping: Grouping) -> str:
+    """The largest groups, in which a wrong pattern shows: `, such as anna: 6 images, ben: 5 images`."""
+    named = Counter({name: sizes[name] for name in sorted(set(grouping.groups.values()))})
+    shown = [f"{name.replace(chr(0), ' ')}: {size:,} image{'s' * (size != 1)}"
+             for name, size in named.most_common(_EXAMPLES)]
+    return f"{', such as' if len(named) > len(shown) else ':'} {', '.join(shown)}"
 
 
 def _hold_out(dataset: Dataset, grouping: Grouping, held_out: float, seed: int) -> Dataset:
@@ -149,6 +160,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     require(not twice, f"the group pattern {pattern!r} has {{{''.join(twice[:1])}}} twice")
     bad = [field for field in fields if not field.isidentifier()]
     require(not bad, f"the group pattern {pattern!r} has {{{''.join(bad[:1])}}}, which is no name", "use letters")
+    require_apart(pattern, "group", fields)
     expression = compile_simple(pattern, "group", {field: f"(?P<{field}>[^/]+?)" for field in fields})
     return re.compile(f"(?:.*/)?{expression.pattern}", expression.flags)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ _FEW = 20
 """Images. A table of fewer may have as many classes."""
 _MISSING = {"nan", "<na>", "#n/a", "#na", "n/a", "null"}
 """Labels, in lower case, that programs write where there is none. `none` may be a class."""
+_ONE_ROW = 0.9
+"""Images of a table of labels over its rows, at least."""
 _MAX_DEPTH = 2
 """Folders below the root in which tables are looked for."""
 _MAX_FOUND = 50
@@ -86,6 +88,25 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+class UnclearLabels(UserError):
+    """A table of labels that is understood but for some rows, of which it is not clear what they say.
+
+    Attributes:
+        table: its name.
+        labels: all that it has.
+    """
+
+    def __init__(self, problem: str, remedy: str, table: str = "", labels: Iterable[str] = ()) -> None:
+        super().__init__(problem, remedy)
+        self.table, self.labels = table, sorted(set(labels) - {""})
+
+    def are_folders(self, images: Sequence[str]) -> bool:
+        """Whether half of the labels or more are names of the images' folders, so that these may mean the same."""
+        paths = {image.rpartition("/")[0] for image in images}
+        folders = {_key(folder) for path in paths for folder in path.split("/")}
+        return 2 * sum(_key(label) in folders for label in self.labels) >= len(self.labels)
+
+
 # --- One table --------------------------------------------------------------------------------------------------------
 
 
@@ -113,13 +134,14 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
     columns = find_columns(table, lambda cell: index.find(cell, folder, table_split) if cell else [])
     found: dict[str, LabeledImage] = {}
     absent, unlabeled, repeated = [], [], []
-    rows = zip(table.column(columns.file), _labels(table, columns), split_cells(table, columns), strict=True)
-    for cell, label, split in rows:
+    cells, labels = table.column(columns.file), _labels(table, columns)
+    for cell, label, split in zip(cells, labels, split_cells(table, columns), strict=True):
         split = split or table_split
         files = index.find(cell, folder, split) if cell else []
         if len(files) > 1:
-            raise UserError(f"{table.name} names {cell}, which may be {files[0]} or {files[1]}",
-                            "give paths relative to the data")
+            _require_classes(table.name, columns, labels)
+            raise UnclearLabels(f"{table.name} names {cell}, which may be {files[0]} or {files[1]}",
+                                "give paths relative to the data", table.name, labels)
         if not files:
             absent.append(cell or "a row without a name")
         elif not label:
@@ -128,8 +150,11 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
             image = LabeledImage(files[0], label, split or split_of_folder(files[0]))
             repeated += [cell] if files[0] in found else []
             if found.setdefault(files[0], image) != image:
-                raise UserError(f"{table.name} names {cell} twice: {found[files[0]].describe()}, and "
-                                f"{image.describe()}", "leave one of the rows out")
+                # Of annotated objects, an image has several rows, and these are no labels of the image.
+                is_rare = len(set(cells)) >= _ONE_ROW * len(cells)
+                raise UnclearLabels(f"{table.name} names {cell} twice: {found[files[0]].describe()}, and "
+                                    f"{image.describe()}", "leave one of the rows out", table.name,
+                                    labels if is_rare else ())
     _require_classes(table.name, columns, [image.label for image in found.values()])
     unused = f"columns of {table.name} that are not used: {some(columns.unused, 5)}"
     notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -112,8 +112,10 @@ def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         holds = f"one class, {classes[0]!r}" if classes else "no labeled images"
         raise UserError(f"{tree.source} holds {holds}, and a classifier needs two or more", "check the labels")
-    spellings = Counter(name.casefold() for name in classes)
-    if same := [name for name in classes if spellings[name.casefold()] > 1]:
+    spellings = defaultdict(list)
+    for name in classes:
+        spellings[name.casefold()].append(name)
+    if same := next((names for names in spellings.values() if len(names) > 1), None):
         raise UserError(f"the labels {same[0]!r} and {same[1]!r} differ in upper and lower case only",
                         "give both the same spelling")
     numbers = defaultdict(list)

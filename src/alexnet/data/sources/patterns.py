@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.labeled import (
@@ -41,7 +41,25 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     require(not unknown, f"the label pattern {pattern!r} has {{{''.join(unknown[:1])}}}",
             "only {label}, {n} (digits) and {any} have a meaning")
     require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice")
+    require_apart(pattern, "label", ["label"])
     return compile_simple(pattern, "label", {"label": r"(?P<label>.+?)"})
+
+
+def require_apart(pattern: str, kind: str, fields: Collection[str]) -> None:
+    """Raise UserError for a field of a simple pattern beside {any} or another field: where it ends is not stated.
+
+    Such a field would match one letter. Beside {n} it ends at the digits.
+
+    Args:
+        pattern: a simple pattern.
+        kind: what the pattern is for, for the error.
+        fields: the names of its fields, without `WILDCARDS`.
+    """
+    open_ended = {*fields, "any"}
+    for first, second in re.findall(r"\{(\w+)\}(?=\{(\w+)\})", pattern):
+        require(not {first, second} <= open_ended, f"the {kind} pattern {pattern!r} has {{{first}}}{{{second}}} side "
+                "by side, and does not say where the one ends and the other begins",
+                f"write what stands between them in the file names, as in '{{{first}}}_{{{second}}}', or leave one out")
 
 
 def compile_simple(pattern: str, kind: str, fields: Mapping[str, str]) -> re.Pattern[str]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from alexnet.architecture.randomness import and_list, training_only
+from alexnet.data.image_tree import some
 from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.fit import Fit
 from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
@@ -22,6 +25,9 @@ RISEN_LOSS = 1.05
 
 UNEVEN = 1.2
 """Images of the largest class over those of the smallest, from which the mean of the classes' errors is shown too."""
+
+_NAMED = 5
+"""Classes that the first screen names."""
 
 Verdict = Literal["better", "not_better", "unknown"]
 """Whether the error's whole interval is below the errors of guessing and of always answering the largest class."""
@@ -82,6 +88,8 @@ class Summary:
     """What each does, and the command line."""
     other_data: str
     """`RunData.other_data`."""
+    unmeasured: str
+    """Names of the classes without validation images; "" if there are none, or without the images."""
 
 
 def summary(run: RunData) -> Summary:
@@ -97,7 +105,7 @@ def summary(run: RunData) -> Summary:
         overfitting_remedy(is_pretrained, run.checkpoint.recipe), and_list(_training_only(run)),
         and_list(_regularization(run)), is_pretrained, _best_loss_epoch(run),
         longer_command(run.config, 2 * run.config["recipe"]["epochs"]),
-        next_commands(run.config, str(run.folder)), run.other_data)
+        next_commands(run.config, str(run.folder)), run.other_data, _unmeasured(run))
 
 
 def outlook(run: RunData) -> Outlook:
@@ -130,6 +138,14 @@ def _never_right(run: RunData) -> list[tuple[str, int]]:
     if not run.predictions:
         return []
     return [(each.name, each.images) for each in class_errors_of(run.predictions) if each.wrong == each.images]
+
+
+def _unmeasured(run: RunData) -> str:
+    if not run.predictions or run.other_data:
+        return ""
+    classes = run.predictions.classes
+    images_K = np.bincount(run.predictions.split.labels, minlength=len(classes))
+    return some([classes[label] for label in np.flatnonzero(images_K == 0)], _NAMED)
 
 
 def _training_only(run: RunData) -> tuple[str, ...]:
