@@ -13,6 +13,7 @@ from alexnet.data.packed import open_packed
 from alexnet.data.packing import pack
 from alexnet.data.remarks import Remark, add_remarks, remark_findings, view_remarks
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.square import square
 from image_files import plant
 
 
@@ -126,6 +127,7 @@ def noise(height: int, width: int) -> np.ndarray:
     (noise(62, 80), {"small_images"}),
     (np.full((64, 64, 3), 128, np.uint8), {"blank"}),
     (np.full((3, 3, 3), 255, np.uint8), {"small_images", "blank"}),
+    (np.hstack([noise(64, 200), np.zeros((64, 64, 3), np.uint8), noise(64, 200)]), {"elongated", "blank"}),
 ])
 def test_what_a_network_can_hardly_classify(pixels, found):
-    assert view_remarks(pixels, 64) == found
+    assert view_remarks(pixels.shape[:2], square(pixels, 64)) == found

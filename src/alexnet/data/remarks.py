@@ -7,7 +7,7 @@ user can tell.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,15 +78,15 @@ def remark_findings(by_split: Mapping[str, Iterable[Remark]]) -> list[Finding]:
     return found
 
 
-def view_remarks(pixels_HWC: NDArray[np.uint8], side: int) -> set[Kind]:
+def view_remarks(size: Sequence[int], stored_HWC: NDArray[np.uint8]) -> set[Kind]:
     """Why a network can hardly classify an image, as `check` finds it in a data set, and whether it sees little of it.
 
     Args:
-        pixels_HWC: of the image, uint8 [height, width, 3].
-        side: of the square that it becomes (square.py).
+        size: height and width of the image.
+        stored_HWC: the square that it becomes (square.py), uint8 [side, side, 3].
     """
-    shorter, longer = sorted(pixels_HWC.shape[:2])
+    shorter, longer = sorted(size)
     tests: dict[Kind, bool] = {
-        "small_images": shorter < side, "elongated": longer > ELONGATED * shorter,
-        "blank": bool(is_blank(perceptual_hash(pixels_HWC)[None])[0])}
+        "small_images": shorter < len(stored_HWC), "elongated": longer > ELONGATED * shorter,
+        "blank": bool(is_blank(perceptual_hash(stored_HWC)[None])[0])}
     return {kind for kind, holds in tests.items() if holds}

@@ -138,9 +138,10 @@ class Classifier(ABC):
         shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
         require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
                 f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
-        if remarks is not None and min(shape[:2]):
-            remarks |= view_remarks(pixels_HWC, self.side)
-        return square(pixels_HWC, self.side)
+        stored_HWC = square(pixels_HWC, self.side)
+        if remarks is not None:
+            remarks |= view_remarks(shape[:2], stored_HWC)
+        return stored_HWC
 
     def stored_batches(
         self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE,
