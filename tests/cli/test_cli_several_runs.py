@@ -55,7 +55,7 @@ def test_a_series_with_a_run_that_diverges_ends_with_exit_code_2(class_folders, 
     assert command("train", class_folders, *SMALL, "--epochs", 1, "--lr", 1e30, "--seeds", 2,
                    "--out", tmp_path / "series") == 2
     printed = capsys.readouterr()
-    assert [line.split()[-2:] for line in printed.out.splitlines()[1:3]] == [["diverged", "diverged"]] * 2
+    assert [line.split()[-2:] for line in printed.out.splitlines()[1:3]] == [["44", "diverged"]] * 2
     assert "lower the learning rate (--lr; `alexnet lr-find` suggests one)" in printed.err
 
 

@@ -77,11 +77,11 @@ def test_the_class_folder_is_found_however_a_file_system_composes_its_accents(tm
      "2 groups differ from another only in spelling (upper and lower case, or Unicode) and are one group with it, such "
      "as 'site1' and 'Site1'"),
     ("{animal}_{n}.jpg", ("fox/Rex_1.jpg", "fox/rex_2.jpg", "owl/Ben_1.jpg", "owl/Zoe_2.jpg"),
-     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with it, such "
-     "as 'rex' and 'Rex'"),
+     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with "
+     "it: 'rex' and 'Rex'"),
     ("who.csv", ("fox/0.jpg", "fox/1.jpg", "owl/2.jpg", "owl/3.jpg"),
-     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with it, such "
-     "as 'ANNA' and 'Anna'")])
+     "1 group differs from another only in spelling (upper and lower case, or Unicode) and is one group with "
+     "it: 'ANNA' and 'Anna'")])
 def test_groups_that_differ_in_case_only_are_one_and_that_is_said(tmp_path, group, files, note):
     plant(tmp_path, *files)
     who = zip(files, ("Anna", "ANNA", "Ben", "Zoe"), strict=True)

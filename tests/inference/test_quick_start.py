@@ -146,7 +146,7 @@ def test_many_images_go_to_torch(run, monkeypatch, capsys):
     assert round(load_quickly("pretrained").most_images) == 207  # of 242 million multiply-adds each
     with monkeypatch.context() as patch:
         patch.setattr(quick_start, "MOST_MULTIPLY_ADDS", 2 * least)
-        patch.setattr("alexnet.inference.predictor.load", lambda *arguments: pytest.fail("torch was asked"))
+        patch.setattr("alexnet.inference.predictor.load_model", lambda *arguments: pytest.fail("torch was asked"))
         assert command("predict", run, *PHOTOS[:2]) == 0
         with pytest.raises(pytest.fail.Exception, match="torch was asked"):
             command("predict", run, *PHOTOS[:3])

@@ -17,7 +17,7 @@ class MeasuredModelJson(TypedDict):
     """A network that was measured."""
 
     checkpoint: str | None
-    """Its path; of the packaged network its name; None for a model that was not loaded from anywhere."""
+    """Its path; None for the packaged network, which `sha256` tells. `evaluate --json` has the packaged one's name."""
     epoch: int | None
     """Epochs of training behind its weights; None where it is not recorded."""
     sha256: str
@@ -60,3 +60,4 @@ def measurement_of(models: Sequence[Model], packed: PackedDataset, split: str | 
             "data": str(packed.source), "fingerprint": packed.fingerprint,
             "splits": [split] if split else list(packed.test_splits),
             "version": version("alexnet")}
+

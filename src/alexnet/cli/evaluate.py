@@ -94,7 +94,7 @@ def evaluate(
     set_openmp_defaults()
 
     from alexnet.api.evaluation import evaluate_models
-    from alexnet.models.packaged import shown_name
+    from alexnet.models.packaged import packaged_path, shown_name
 
     usage = "evaluate takes checkpoints and then the data", "alexnet evaluate runs/demo DATA"
     require(bool(paths), *usage)
@@ -106,7 +106,7 @@ def evaluate(
         exclude_look_alikes=exclude_look_alikes, batch_size=batch_size, device=device, fast=fast, progress=True,
         collect=details.any, classes=class_names(classes))
     if is_rank0():
-        names = [str(model.path or shown_name(path))
+        names = [str(model.path or shown_name(packaged_path(str(path)) or path))
                  for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), split, details, json_)
 
