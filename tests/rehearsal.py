@@ -31,7 +31,7 @@ from alexnet.models.alexnet import AlexNet
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"\*Not run by the tests[^:*]*: ([^*]+)\*\s*$")
-DOWNLOADED = {"cifar10": "PHOTOS", "imagenette": "PHOTOS", "PHOTOS/springer": "PHOTOS/val/ash"}
+DOWNLOADED = {"cifar10": "PHOTOS", "imagenette": "PHOTOS", "NEW/springer": "NEW/ash"}
 """Data that a page names and the tests do not download -> what they use instead."""
 
 
@@ -190,6 +190,8 @@ class Rehearsal:
                 continue
             if word == "PHOTOS":
                 path.symlink_to(self.photos)
+            elif word == "NEW":
+                path.symlink_to(self.photos / "val")
             elif word == "BURSTS":
                 self.bursts(path)
             elif word.startswith("runs/") and not (self.folder / Path(word).parts[0] / Path(word).parts[1]).exists():

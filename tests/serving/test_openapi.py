@@ -39,6 +39,7 @@ model = load(Path(sys.argv[1]))
 explain_image(model, np.zeros((model.preprocess.spec.side,) * 2 + (3,), np.uint8))
 owner = metadata.packages_distributions()
 used = {name.lower() for module, loaded in sys.modules.items() if loaded for name in owner.get(module, ())}
+used.discard("tqdm")  # torch.hub imports it if another package has brought it, and does without
 installed, queue = set(), ["alexnet[serve]"]
 while queue:
     name, _, extra = queue.pop().partition("[")

@@ -57,7 +57,7 @@ def measurement_of(models: Sequence[Model], packed: PackedDataset, split: str | 
     """
     return {"models": [{"checkpoint": str(model.path) if model.path else None, "epoch": model.epoch,
                         "sha256": weights_sha256(model.network.state_dict())} for model in models],
-            "data": str(packed.source), "fingerprint": packed.fingerprint,
+            "data": str(packed.source), "fingerprint": packed.manifest.fingerprint(),
             "splits": [split] if split else list(packed.test_splits),
             "version": version("alexnet")}
 
