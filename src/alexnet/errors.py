@@ -72,6 +72,11 @@ def require(holds: bool, problem: str, remedy: str = "") -> None:
         raise UserError(problem, remedy)
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 image`, `1,200 images`; `many` for a plural that does not only add an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def such_as(count: int, example: str) -> str:
     """The end of a sentence on `count` things: ", such as EXAMPLE", or ": EXAMPLE" for the only one."""
     return f": {example}" if count == 1 else f", such as {example}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from alexnet._runtime.notes import say, silent
 from alexnet.api.opening import open_data
@@ -17,21 +19,23 @@ if TYPE_CHECKING:
     from alexnet.inference.predictor import Model
 
 
-class _Arrays(NamedTuple):
-    features: NDArray[np.float32]
-    """[N, D]: a row for each image, in the order of the data."""
-    labels: NDArray[np.int64]
-    """[N]: class numbers, in the order of the names of the classes."""
-
-
-class LabeledFeatures(_Arrays):
+@dataclass(frozen=True, eq=False)
+class LabeledFeatures:
     """Features of images and their classes: `features, labels = alexnet.features(...)`.
 
     `names` are not among the two that are unpacked, so that scikit-learn takes these as they are.
     """
 
+    features: NDArray[np.float32]
+    """[N, D]: a row for each image, in the order of the data."""
+    labels: NDArray[np.int64]
+    """[N]: class numbers, in the order of the names of the classes."""
     names: tuple[str, ...]
     """[N]: the images' names in the data, in the same order, as `alexnet features` writes them."""
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """The features, and then the labels."""
+        return iter((self.features, self.labels))
 
 
 def features(
@@ -80,6 +84,4 @@ def features(
             batches.append(batch)
             if bar:
                 bar(sum(map(len, batches)), len(images))
-    found = LabeledFeatures(np.concatenate(batches), images.labels)
-    found.names = tuple(map(valid_utf8, images.names))
-    return found
+    return LabeledFeatures(np.concatenate(batches), images.labels, tuple(map(valid_utf8, images.names)))

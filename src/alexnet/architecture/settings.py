@@ -135,7 +135,7 @@ def _settings(path: str, config: Any) -> Iterator[Setting]:
 def _in_use(settings: Iterator[Setting], unused: tuple[str, ...]) -> Iterator[Setting]:
     """The settings; those whose paths begin with one of `unused` are marked."""
     for setting in settings:
-        yield dataclasses.replace(setting, is_used=not setting.path.startswith(unused)) if unused else setting
+        yield dataclasses.replace(setting, is_used=not setting.path.startswith(unused))
 
 
 def _unused_of_network(arch: Arch) -> tuple[str, ...]:

@@ -195,14 +195,14 @@ def _predict_batch(
     from alexnet.data.content import content_hash
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
+    from alexnet.inference.classifier import read_content
 
     predicted, images, pixels = _Predicted(), list[tuple[str, bool | None]](), []
     for file in files:
         try:
-            content = fetch_image(file, allow_private) if is_url(file) else file
+            content = fetch_image(file, allow_private) if is_url(file) else read_content(file)
             pixels.append(model.pixels(content, name=file, remarks=predicted.remarks.setdefault(file, set())))
-            data = content if isinstance(content, bytes) else Path(content).read_bytes()
-            images.append((file, model.seen.has_trained_on(content_hash(data))))
+            images.append((file, model.seen.has_trained_on(content_hash(content))))
         except BadImage as error:
             predicted.problems.append(str(error))
     for (name, trained_on), guesses in zip(images, model.predict(pixels, top=top, views=views), strict=True):

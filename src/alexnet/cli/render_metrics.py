@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.arithmetic import has_top5
+from alexnet.errors import plural
 
 if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
@@ -35,7 +36,7 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
         networks: networks in the ensemble.
         classes: of the network.
     """
-    lines = [f"{_plural(errors.images, 'image')}, {_plural(views, 'view')}, {_plural(networks, 'network')}, "
+    lines = [f"{plural(errors.images, 'image')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
              f"loss {errors.loss:.4f}"]
     counts = [("top-1 error", errors.top1_wrong, errors.top1_interval),
               *([("top-5 error", errors.top5_wrong, errors.top5_interval)] * has_top5(classes))]
@@ -48,7 +49,7 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
 
 def over_groups(groups: int | None) -> str:
     """" over 37 groups", the unit of an interval; "" for images without groups."""
-    return "" if groups is None else f" over {_plural(groups, 'group')}"
+    return "" if groups is None else f" over {plural(groups, 'group')}"
 
 
 def few_groups_text(groups: int | None) -> Iterator[str]:
@@ -56,7 +57,7 @@ def few_groups_text(groups: int | None) -> Iterator[str]:
     from alexnet.inference.grouped import FEW_GROUPS
 
     if groups is not None and groups < FEW_GROUPS:
-        yield (f"unreliable: {_plural(groups, 'group')} {'does' if groups == 1 else 'do'} not show how much groups "
+        yield (f"unreliable: {plural(groups, 'group')} {'does' if groups == 1 else 'do'} not show how much groups "
                f"differ; measure {FEW_GROUPS} groups or more")
 
 
@@ -70,7 +71,7 @@ def look_alikes_text(errors: Errors, look_alikes: Errors | None) -> str:
     if look_alikes is None:
         return "No image is known to look like a training image, so none was left out."
     together = errors + look_alikes
-    return (f"Left out, as they look like training images: {_plural(look_alikes.images, 'image')}, top-1 error "
+    return (f"Left out, as they look like training images: {plural(look_alikes.images, 'image')}, top-1 error "
             f"{look_alikes.top1_error:.2%}; with them, {together.images:,} images, {together.top1_error:.2%}")
 
 
@@ -94,10 +95,6 @@ def unmeasured_text(labels: Iterable[int], classes: Sequence[str]) -> str:
     missing = [name for label, name in enumerate(classes) if label not in present]
     return (f"Not measured, as there are no images of {'it' if len(missing) == 1 else 'them'}: "
             f"{some(missing, CLASSES_SHOWN)} ({len(missing):,} of {len(classes):,} classes)") if missing else ""
-
-
-def _plural(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def per_class_table(found: PerClassMetrics) -> RenderableType:
@@ -128,7 +125,7 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         "as the class has no images or no predictions.",
         *([] if few is None else [
             f"Unreliable: the intervals of classes whose images are in fewer than {FEW_GROUPS} groups, such as "
-            f"{escape(few.name)} ({_plural(few.groups or 0, 'group')})."]))
+            f"{escape(few.name)} ({plural(few.groups or 0, 'group')})."]))
 
 
 def _measured_classes(found: PerClassMetrics) -> str:
@@ -163,10 +160,10 @@ def calibration_text(found: Calibration, apart: str = "") -> Iterator[str]:
         apart: what of the other images was left out (`HeldApart.describe`).
     """
     low, high = found.loss_change_interval
-    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it makes the "
+    yield (f"temperature {found.temperature:.3f}, fitted on {plural(found.fitted_images, 'image')}; it makes the "
            f"probabilities {'less' if found.temperature > 1 else 'more'} extreme; with one view the predicted class "
            "stays the same")
-    groups = "" if found.groups is None else f" in {_plural(found.groups, 'group')}, none of which fitted it"
+    groups = "" if found.groups is None else f" in {plural(found.groups, 'group')}, none of which fitted it"
     yield f"measured on {found.measured_images:,} other images{groups}{f' ({apart})' if apart else ''}:"
     yield f"  before: {_calibration_error(found.before)}"
     yield f"  after:  {_calibration_error(found.after)}"
@@ -247,7 +244,7 @@ def settings_table(
             table.add_row(f"and {more:,} more", style="dim")
     if not hidden:
         return table
-    return Group(table, f"Not shown: {_plural(hidden, 'setting')} more in which they differ; --all-settings prints all"
+    return Group(table, f"Not shown: {plural(hidden, 'setting')} more in which they differ; --all-settings prints all"
                         f"{more_by}")
 
 
@@ -279,7 +276,7 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
         points, low, high = -points, -high, -low
     p_value = f"p = {test.p_value:.2g}" + (f", {test.adjusted_p_value:.2g} after Holm's correction for {tests} tests; "
                                            "the interval is not corrected" if tests > 1 else "")
-    counts = (f"only {first} is right about {_plural(test.only_first_right, 'image')}, only {second} about "
+    counts = (f"only {first} is right about {plural(test.only_first_right, 'image')}, only {second} about "
               f"{test.only_second_right:,}")
     if not test.difference:
         verdict = f"{first} and {second} make equally many errors"
@@ -294,6 +291,6 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
         more = "" if test.groups is None else "in groups of this size "
         needed = "" if test.images_needed is None or test.images_needed <= test.images else (
             f"; about {test.images_needed:,} {more}would be needed for {points:.1f}")
-        among = "" if test.groups is None else f" in {_plural(test.groups, 'group')}"
-        yield (f"With {_plural(test.images, 'image')}{among} this test usually finds only differences of "
+        among = "" if test.groups is None else f" in {plural(test.groups, 'group')}"
+        yield (f"With {plural(test.images, 'image')}{among} this test usually finds only differences of "
                f"{100 * test.detectable:.1f} points or more{needed}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -83,12 +84,17 @@ def serve(
     raise_file_limit(4 * limits.connections)
     options = ServeOptions(
         named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes, sure)
+    _run(listener, options)
+
+
+def _run(listener: socket.socket, options: ServeOptions) -> None:
+    """Serve in this process, or in several, until a signal."""
     with listener:
-        if processes == 1:
+        if options.processes == 1:
             run_server(listener, options)
         else:
-            run_processes(
-                processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
+            run_processes(options.processes, listener, options.limits.shutdown_seconds + 4,
+                          partial(run_one_of_several, listener, options))
 
 
 def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:

@@ -16,13 +16,13 @@ import numpy as np
 from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
-from alexnet.data.group_findings import division_findings, plural
+from alexnet.data.group_findings import division_findings
 from alexnet.data.image_tree import some
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import remark_findings
 from alexnet.data.scan import Scan, image_remarks
-from alexnet.errors import Finding, such_as
+from alexnet.errors import Finding, plural, such_as
 
 IMBALANCE = 10
 """Training images of the largest class for each one of the smallest, above which a finding is made."""

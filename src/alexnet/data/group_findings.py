@@ -15,7 +15,7 @@ from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.name_groups import NameGroups, suggest_groups
 from alexnet.data.packed import PackedDataset
-from alexnet.errors import Finding, such_as
+from alexnet.errors import Finding, plural, such_as
 
 SINGLE_GROUPS = 0.9
 """Fraction of the groups that have one image, from which --group keeps hardly any images together."""
@@ -109,8 +109,3 @@ def _keep_together(catalog: Catalog, suggested: NameGroups) -> str:
     if isinstance(source, PackedDataset) and source.path.parent != cache_folder() / "packed":  # the user packed it
         remedy += "; it is an option of alexnet pack, so pack the images again" if suggested.option else ""
     return remedy
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """`1 image`, `1,200 images`; `many` for a plural that does not only add an s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

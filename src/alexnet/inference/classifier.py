@@ -131,7 +131,7 @@ class Classifier(ABC):
         elif isinstance(image, np.ndarray):
             pixels_HWC = image
         elif isinstance(image, str | Path):
-            pixels_HWC = _read(Path(image), remarks)
+            pixels_HWC = image_files.decode(read_content(image), str(image), remarks=remarks)
         else:
             raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
                             "convert it with numpy.array(image)")
@@ -157,9 +157,10 @@ class Classifier(ABC):
                 return
 
 
-def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
+def read_content(path: str | Path) -> bytes:
+    """The bytes of an image's file. Raises BadImage, naming it, if it cannot be read or is no image by its size."""
     try:
-        return image_files.read(path, remarks)
+        return image_files.read_bytes(path)
     except (OSError, ValueError) as error:  # a ValueError of a name that contains a NUL character
         if isinstance(error, UserError):
             raise

@@ -100,7 +100,8 @@ def read_facts(head: Path) -> NetworkFacts:
         KeyError, TypeError, ValueError: it is damaged; a UserError is a ValueError.
     """
     if packaged.is_packaged_head(head):
-        return parse_facts(packaged.read_head(head)["network"])
+        stored = packaged.read_head(head)
+        return parse_facts({**stored["network"], "training": stored["state"]})
     return NetworkFacts.from_json(read_head(head))
 
 

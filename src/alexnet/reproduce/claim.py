@@ -17,7 +17,7 @@ Quantity = Literal["top1", "errors", "train", "gap", "loss", "epochs", "recolore
 top1: top-1 error on the validation split, with the variant's number of views
 errors: the same, compared as a relative difference, since our errors differ from those of the published differences
 train: clean training error, of the training images' center crops in evaluation mode
-gap: overfitting, the validation split's top-1 error less the clean training error, both of center crops
+gap: overfitting, the validation split's top-1 error minus the clean training error, both of center crops
 loss: cross-entropy on the validation split, in nats; compared as a ratio
 epochs: epochs until the clean training error falls to the claim's target; compared as a ratio
 recolored_rise: top-1 error on validation images with color noise, minus the error on the same images without it

@@ -121,8 +121,8 @@ def few_images_finding(
     return Finding(
         "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
-        f"this run shows {spec.recipe.epochs * int(counts.sum()):,} of them to `{spec.arch.name}` "
-        f"({spec.recipe.epochs} epochs), and starting from trained weights takes less time and gives a lower error",
+        f"this run shows each of them to `{spec.arch.name}` {spec.recipe.epochs:,} times, and starting from trained "
+        "weights takes less time and gives a lower error",
         f"`{command}` starts from the network in this package, which sees 64 pixels; --init torchvision --head "
         "downloads weights trained on ImageNet (244 MB, 224 pixels) and trains the output layer alone, in one pass "
         "over the images; --init RUN starts from a run of yours")

@@ -1,8 +1,9 @@
 """bvlc_alexnet.npy: Caffe's AlexNet as ports to TensorFlow load it, a pickled dict of NumPy arrays, read safely.
 
 Layout of the port (ethereon/caffe-tensorflow): convolutions HWIO; fully connected layers [inputs, outputs]; fc6 reads
-the maps in the order row, column, map, where torch has map, row, column. The network is Caffe's (presets.CAFFE): its
-input is blue, green, red of 227x227, minus a mean of 104, 117, 124 (kratzert/finetune_alexnet_with_tensorflow).
+the maps in the order row, column, map, where torch has map, row, column. The network is Caffe's
+(network_presets.CAFFE): its input is blue, green, red of 227x227, minus a mean of 104, 117, 124
+(kratzert/finetune_alexnet_with_tensorflow).
 """
 
 from __future__ import annotations

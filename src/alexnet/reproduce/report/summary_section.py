@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from alexnet.architecture.randomness import and_list, training_only
-from alexnet.data.image_tree import some
 from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.fit import Fit
 from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
@@ -25,9 +24,6 @@ RISEN_LOSS = 1.05
 
 UNEVEN = 1.2
 """Images of the largest class over those of the smallest, from which the mean of the classes' errors is shown too."""
-
-_NAMED = 5
-"""Classes that the first screen names."""
 
 Verdict = Literal["better", "not_better", "unknown"]
 """Whether the error's whole interval is below the errors of guessing and of always answering the largest class."""
@@ -88,8 +84,8 @@ class Summary:
     """What each does, and the command line."""
     other_data: str
     """`RunData.other_data`."""
-    unmeasured: str
-    """Names of the classes without validation images; "" if there are none, or without the images."""
+    unmeasured: tuple[str, ...]
+    """Classes without validation images; () if there are none, or without the images."""
 
 
 def summary(run: RunData) -> Summary:
@@ -140,12 +136,12 @@ def _never_right(run: RunData) -> list[tuple[str, int]]:
     return [(each.name, each.images) for each in class_errors_of(run.predictions) if each.wrong == each.images]
 
 
-def _unmeasured(run: RunData) -> str:
+def _unmeasured(run: RunData) -> tuple[str, ...]:
     if not run.predictions or run.other_data:
-        return ""
+        return ()
     classes = run.predictions.classes
     images_K = np.bincount(run.predictions.split.labels, minlength=len(classes))
-    return some([classes[label] for label in np.flatnonzero(images_K == 0)], _NAMED)
+    return tuple(classes[label] for label in np.flatnonzero(images_K == 0))
 
 
 def _training_only(run: RunData) -> tuple[str, ...]:
