@@ -18,7 +18,9 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.packaged_weights import add_measured, dequantize, quantize, read_packaged, write_packaged
 from alexnet.models.formats.recognize import is_weights
 from alexnet.models.known_weights import OTHERS, class_names, known_weights, named
+from alexnet.models.network_facts import find_head, read_facts
 from alexnet.models.seen import SeenImages
+from alexnet.models.training_facts import training_facts
 
 TRAINING = {"data": "two cats", "images": 3, "command": "alexnet train cats", "package_command": "python make.py",
             "seed": 4, "epochs": 5, "batch_size": 6, "software": {"torch": "2.13"}, "device": "CPU",
@@ -238,3 +240,10 @@ def test_training_can_start_from_it(saved, folder, tmp_path):
     assert description["provenance"]["file"] == "cats-4.safetensors"
     checkpoint.save(open_weights("pretrained"), tmp_path / "copy")
     assert checkpoint.load(tmp_path / "copy").describe() == description
+
+
+def test_how_the_packaged_network_was_trained_is_known_without_its_weights():
+    """`explain pretrained --diff RUN` compares it: 24 epochs from random weights, seed 0 (docs/pretrained.md)."""
+    facts = read_facts(find_head("pretrained"))
+    assert (facts.training["epoch"], facts.training["seed"]) == (24, 0)
+    assert training_facts(facts)["training", "start"].value == "random weights"

@@ -81,8 +81,8 @@ def test_the_first_screen_names_a_class_without_validation_images(tmp_path, pack
     folder = write_run(tmp_path)
     found = with_answers(read_run(folder), packed_images, [(0, 0)])
     few = packed_images.subset(np.flatnonzero(packed_images.labels != CLASSES.index(ELM)))
-    assert summary(replace(found, predictions=replace(found.predictions, split=few))).unmeasured == ELM
-    assert summary(read_run(folder)).unmeasured == ""
+    assert summary(replace(found, predictions=replace(found.predictions, split=few))).unmeasured == (ELM,)
+    assert summary(read_run(folder)).unmeasured == ()
     page = words(write_report(folder, few).read_text(encoding="utf-8"))
     assert "Nothing is known of elm: there are no validation images of this class." in page.replace(" :", ":")
 

@@ -133,8 +133,8 @@ def load(
             default: the preset whose tensors have the same shapes.
 
     Warns:
-        UserWarning: a file does not say its network, mean, sizes or class names, and they are assumed
-            (`Model.notes`), each in one warning.
+        UserWarning: a file does not say its network, mean or sizes, and they are assumed (`Model.notes`), each in one
+            warning. Missing class names show in the predictions: "output 0".
 
     Raises:
         UserError: it is missing or damaged, or has another number of outputs; the error names the file. Or the device
