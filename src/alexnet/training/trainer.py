@@ -77,7 +77,7 @@ class Trainer:
     """With `Recipe.ema_decay`: what is evaluated and saved."""
     class_weights_K: Tensor | None = None
     findings: list[Finding] = field(default_factory=list)
-    """What is reported when training starts."""
+    """On the whole run, such as that another start would be better: reported first when training starts."""
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.spec.device)
@@ -113,7 +113,6 @@ class Trainer:
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
                            notes=list(self.spec.data.all_notes), **self._weights_of_classes())
             self._log_warnings(image_findings(self.spec.data), state.step)
-            # First what is about the whole run, such as another start.
             self._warn([*self.findings, *pack_findings(self.spec.data, self.class_weights_K is not None)], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
