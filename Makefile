@@ -1,11 +1,17 @@
 # Everything is installed into .venv from pyproject.toml, with the versions that constraints.txt pins. Later runs install
 # again only after a change of those two files or of native/kernels.c. Needs Python 3.11 or newer and make.
+# TORCH_INDEX names the index of torch. Default: that of the torch which .venv holds, else that of pip's configuration,
+# where torch is the CUDA build on Linux, several GB. The build for the CPU:
+# make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
 EXTRAS ?= all,test
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q -c constraints.txt
+TORCH_INDEX ?= $(shell $(BIN)/python -c 'from importlib.metadata import version; \
+  build = version("torch").partition("+")[2]; print(f"https://download.pytorch.org/whl/{build}" if build else "")' \
+  2>/dev/null)
 
 comma  := ,
 STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
@@ -15,10 +21,10 @@ STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 help:  ## list these targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-demo: $(VENV)/installed-demo  ## the pretrained network on photographs, then a training: offline, 3 minutes
+demo: $(VENV)/installed-demo  ## classifies photographs, then trains: 3 minutes; offline once it is installed
 	$(BIN)/alexnet demo
 
-test: check $(VENV)/onnxruntime-web  ## ruff, mypy and the quick tests: about 5 minutes on two cores
+test: check $(VENV)/onnxruntime-web  ## ruff, mypy and the quick tests: 5 to 16 minutes on two cores
 	@echo "== pytest: quick tests"
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
@@ -27,6 +33,11 @@ check: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	@echo "== mypy"
 	$(BIN)/mypy
+	@echo "== mypy: what the benchmarks call exists and takes these arguments"
+	MYPYPATH=src:benchmarks:benchmarks/reliability $(BIN)/mypy --cache-dir .mypy_cache/benchmarks \
+		--explicit-package-bases --ignore-missing-imports --no-strict-optional \
+		$(addprefix --disable-error-code ,arg-type assignment call-overload func-returns-value index list-item misc \
+		return-value unused-ignore var-annotated) benchmarks
 
 slow: $(STAMP)  ## the slow tests, one at a time, beside those that wait for two hosts
 	@echo "== pytest: slow tests"
@@ -72,10 +83,12 @@ $(VENV)/onnxruntime-web: $(VENV)/installed-demo src/alexnet/serving/browser/runt
 	@echo "== fetching onnxruntime-web"
 	@if $(BIN)/python -c "from alexnet.serving.browser.runtime import fetch_tarball; fetch_tarball()"; then touch $@; fi
 
+# torchvision, which the tests import, must be from torch's index, or importing it fails.
 $(VENV)/created: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "alexnet needs Python 3.11 or newer, and $(PYTHON) is older; name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@echo "== creating $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
 	@touch $@

@@ -1,4 +1,4 @@
-"""How often fast answers (bf16, int8) name the class that the network in fp32 names, on images it did not see.
+"""How often fast answers (int8, bf16) name the class that the network in fp32 names, on images it did not see.
 
     python benchmarks/agreement.py CHECKPOINT DATA [--images 500] [--json FILE]
 """
@@ -13,9 +13,10 @@ import torch
 
 from alexnet.data.open import open_or_pack
 from alexnet.inference.evaluate import probabilities
-from alexnet.inference.metrics import count_errors, wilson
+from alexnet.inference.metrics import count_errors
 from alexnet.inference.predictor import load
 from alexnet.inference.selection import evaluation_images
+from alexnet.inference.statistics import wilson
 
 
 def main() -> None:

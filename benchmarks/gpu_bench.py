@@ -59,8 +59,9 @@ class Bench:
         row = {"phase": self.phase, "name": name, **values}
         with (self.out / "rows.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-        shown = {key: f"{value:,.4g}" if isinstance(value, float) else value for key, value in row.items()
-                 if not isinstance(value, list)}
+        shown = {key: f"{value:,.0f}" if isinstance(value, float) and value >= 1_000
+                 else f"{value:.4g}" if isinstance(value, float) else value
+                 for key, value in row.items() if not isinstance(value, list)}
         print("  ".join(map(str, shown.values())), flush=True)
 
     def network(self, name: str) -> Arch:

@@ -3,12 +3,14 @@
     sudo python benchmarks/run_dockerfile.py [FOLDER]
 
 Each RUN line with pip or venv runs in a folder that stands for the image, with the variables and the working folder
-that the Dockerfile gives it; COPY takes what .dockerignore lets through. Lines with apt-get are simulated. The server
-then starts by ENTRYPOINT, as PID 1 of a namespace, with the user of the image, without capabilities, and with a file
-system that is read-only but for /tmp. HEALTHCHECK must succeed, an image be classified, and STOPSIGNAL end the server
-while a request is being answered. Without root or namespaces, that part runs as the present user.
+that the Dockerfile gives it; COPY takes what .dockerignore lets through. Lines with apt-get are not run: where this
+machine has apt-get, it simulates the installation, with its own lists of packages. The server then starts by
+ENTRYPOINT, as PID 1 of a namespace, with the user of the image, without capabilities, and with a file system that is
+read-only but for /tmp. HEALTHCHECK must succeed, an image be classified, and STOPSIGNAL end the server while a request
+is being answered. Without root or namespaces, that part runs as the present user.
 
-The environment variable TORCH_INDEX replaces the index of torch; empty: the one that pip is configured with.
+The environment variable TORCH_INDEX replaces the index of torch; empty: the one that pip is configured with. Variables
+such as PIP_NO_INDEX and PIP_FIND_LINKS reach pip.
 """
 
 from __future__ import annotations
@@ -232,8 +234,9 @@ def facts_of(pid: int) -> str:
 
 def main(folder: Path, arguments: list[str]) -> None:
     """Build, serve, and print what was seen."""
-    # Another user must be able to run it, so not one below /root.
-    python = next(path for path in ("/usr/bin/python3", sys.executable) if Path(path).exists())
+    # Another user must be able to run it, so not one below /root; of this version, as wheels that PIP_FIND_LINKS names.
+    own = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    python = next(path for path in (own, sys.executable) if Path(path).exists())
     image = Image(folder, python)
     build, run = parse((ROOT / "Dockerfile").read_text())
     image.build(build)

@@ -5,9 +5,9 @@
 Each method is a training run in this process. The methods take turns in every round, so that all see the same state of
 the machine. A step's time is measured from its end to the end of the next, with reading and all waits; the first two
 steps are left out. A run that saves does so once, after the fourth step. A slow disk is simulated by an os.fsync that
-takes `--slow` seconds longer; a save calls it five times (weights, velocity, seen images, head, folder). The figures
-are medians over the rounds, with the lowest and highest: of a run's median step, 90th percentile and longest step, and
-of the time for which the call to save blocked training.
+takes `--slow` seconds longer; a save calls it five times (weights, velocity, seen images, checkpoint.json, folder). The
+figures are medians over the rounds, with the lowest and highest: of a run's median step, 90th percentile and longest
+step, and of the time for which the call to save blocked training.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def steps(packed: PackedDataset, options: argparse.Namespace, method: str, out: 
         if event["event"] == "step":
             ends.append(time.perf_counter())
             # The next step finds that a save is due, and saves after it.
-            run.save_minutes = 0 if saves and event["step"] == SAVED - 1 else math.inf
+            run.spec = replace(run.spec, save_minutes=0 if saves and event["step"] == SAVED - 1 else math.inf)
             if event["step"] == options.steps:
                 raise StepsDone
 
@@ -92,7 +92,7 @@ def steps(packed: PackedDataset, options: argparse.Namespace, method: str, out: 
             run.fit()
         except StepsDone:
             taken = sorted(after - before for before, after in pairwise(ends[WARM:]))
-    if saves != (out / "last" / checkpoint.HEAD).is_file():
+    if saves != (out / "last" / checkpoint.JSON_FILE).is_file():
         raise SystemExit(f"{method}: a checkpoint is missing, or was written without a save")
     return {"median": statistics.median(taken), "p90": statistics.quantiles(taken, n=10, method="inclusive")[-1],
             "longest": taken[-1], "blocked": TimedSaver.blocked}

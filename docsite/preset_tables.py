@@ -15,7 +15,7 @@ from alexnet.architecture.explain_diff import network_facts, recipe_facts
 from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe_presets import RECIPES, default_recipe
 from alexnet.architecture.spec import Arch
-from alexnet.reproduce.tables import REPORTED
+from alexnet.reproduce.paper_tables import REPORTED
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "presets.md"
@@ -34,8 +34,13 @@ of each value, `alexnet list NAME` every setting with its meaning; why a preset 
 ledger](paper.md#where-a-preset-differs-from-its-source)."""
 
 LAYERS = """`96 11x11/4`: 96 filters of 11x11 at stride 4; `p2`: 2 zeros of padding on each side; `g`: grouped, each
-tower reads only its own maps. Parameters with the preset's number of classes, which training replaces by that of the
-data."""
+tower or group reads only its own maps. The paper's two towers are on two GPUs; `caffe`, `caffenet` and `medium` only
+have groups. Parameters with the preset's number of classes, which training replaces by that of the data."""
+
+RECIPES_TEXT = """\
+A view is what the network receives of an image; those of training are cropped and mirrored. `alexnet train --init`
+adapts `finetune` to the network: with batch normalization a learning rate of 0.003, and x 3 for new layers; for other
+networks a tenth of the learning rate of the default recipe, and x 10."""
 
 PUBLISHED_ERRORS = """In percent, with one view (the center crop) or ten. **None was measured here**; what was is in
 [the results](results.md). From docs/published-errors.json, and of the paper from Tables 1 and 2."""
@@ -58,7 +63,7 @@ def page() -> str:
     """The text of docs/presets.md."""
     networks = {name: _network_row(arch) for name, arch in ARCHS.items()}
     parts = [INTRODUCTION, "## Layers", LAYERS, *_table("network", networks, (
-        "convolutions", "towers", "hidden layers", "parameters")),
+        "convolutions", "towers or groups", "hidden layers", "parameters")),
         "## Order, normalization, pooling, dropout",
         "What follows each convolution, in this order; \"pool\" is max pooling.",
         *_table("network", networks, ("after the convolutions", "response norm", "pooling", "dropout", "activation")),
@@ -66,7 +71,7 @@ def page() -> str:
         "Mean and scale are on 0..255. Biases of the layers in order, the output layer last.",
         *_table("network", networks, ("image, then view", "conv1's output", "mean", "scale", "channels", "weights",
                                       "biases")),
-        "## Recipes", "A view is what the network receives of an image; those of training are cropped and mirrored.",
+        "## Recipes", RECIPES_TEXT,
         *_table("recipe", {name: _recipe_row(name) for name in RECIPES}, (
             "default of", "epochs", "batch", "learning rate", "momentum", "weight decay", "biases", "training views",
             "color noise", "also")),
@@ -98,7 +103,7 @@ def _network_row(arch: Arch) -> dict[str, str]:
             f"{conv.width}{_SPACE}{conv.kernel}x{conv.kernel}" + (f"/{conv.stride}" if conv.stride > 1 else "")
             + (f"{_SPACE}p{conv.padding}" if conv.padding else "") + f"{_SPACE}g" * (conv.grouped and arch.towers > 1)
             for conv in arch.conv),
-        "towers": str(arch.towers),
+        "towers or groups": str(arch.towers),
         "hidden layers": ", ".join(f"{layer.width:,}" for layer in arch.dense) or "none",
         "parameters": f"{facts['total', 'parameters']} ({arch.classes:,} classes)",
         "after the convolutions": _by_layer(after),

@@ -13,9 +13,9 @@ from typing import Any
 import alexnet
 from alexnet.architecture import explorer
 from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.preset_listing import all_networks, all_recipes, field_meanings, presets_named
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import RECIPES
-from alexnet.architecture.settings import all_networks, all_recipes, field_meanings, presets_named
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec, MapLRN
 from alexnet.cli.main import app
 
@@ -102,7 +102,8 @@ def _fields(kind: Any, path: str) -> list[str]:
     lines = [f"| `{path}`... | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else None
-        shown = "" if default is None or dataclasses.is_dataclass(default) else f"`{_value(default)}`"
+        value = "" if default is None or dataclasses.is_dataclass(default) else _value(default)
+        shown = f"`{value}`" if value else ""  # two backticks would be shown as they are
         meaning = " ".join(meanings.get(field.name, "").split()).replace("|", "\\|")
         lines.append(f"| `{field.name}` | {shown} | {meaning} |")
     return lines

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import alexnet
-from alexnet.inference.metrics import Errors, wilson
+from alexnet.inference.metrics import Errors
+from alexnet.inference.statistics import wilson
 
 
 def main(images: str, checkpoint: str | Path | None = None, epochs: int = 15) -> dict[str, Errors]:

@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its su
 import pytest
 import torch
 
+import network_guard
 import requirements
 from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.network_presets import arch
@@ -85,6 +86,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         requirements.require_module(*mark.args)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_this_machine() -> Iterator[None]:
+    """No test reaches another machine: see network_guard.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        network_guard.refuse_other_machines(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """A stand-in for the Hugging Face Hub on this machine: what huggingface_hub uses of its HTTP API, and faults."""
 
 import base64
+import gzip
 import hashlib
 import json
 import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,6 +67,17 @@ class HubServer(ThreadingHTTPServer):
         """"METHOD /path" of each."""
         self.messages: list[str] = []
         """Summaries of the commits that were uploaded."""
+        self.tokens: list[tuple[str, str | None]] = []
+        """Host and Authorization of each request."""
+        self.ranges: list[str | None] = []
+        self.stated: dict[str, object] = {}
+        """What is said about a repository in place of the truth: the size of a file, or a value of its info."""
+        self.excess = 0
+        """Bytes that are sent of a .safetensors file beyond its own; `sent` counts those that went out."""
+        self.sent = 0
+        self.elsewhere = ""
+        """Beginning of the URL where downloads are redirected to; empty: they are sent at once."""
+        self.compresses = False
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def add(self, name: str, files: dict[str, bytes] | Path, **facts: bool) -> Repo:
@@ -85,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = f"{self.command} {self.path}"
         self.server.requests.append(request)
+        self.server.ranges.append(self.headers.get("Range"))
+        self.server.tokens.append((self.headers["Host"], self.headers.get("Authorization")))
         self.cut = False
         for fault in self.server.faults:
             if fault.times and re.search(fault.pattern, request):
@@ -142,8 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         if found := self.find(name, revision or "main"):
             repo, number = found
             self.reply({"id": name, "modelId": name, "sha": repo.ids[number], "private": repo.private, "tags": [],
-                        "siblings": [{"rfilename": file, "size": len(data)}
-                                     for file, data in repo.commits[number].items()]})
+                        "siblings": [{"rfilename": file, "size": self.server.stated.get(file, len(data))}
+                                     for file, data in repo.commits[number].items()], **self.server.stated})
 
     def resolve(self, name: str, revision: str, file: str, body: bytes) -> None:
         if found := self.find(name, revision):
@@ -154,10 +168,29 @@ class Handler(BaseHTTPRequestHandler):
             data = repo.commits[number][file]
             headers = {"X-Repo-Commit": repo.ids[number], "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
             begin = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            if begin and self.command == "GET":
-                self.reply(data[int(begin[1]):], 206, headers)
+            if self.server.elsewhere and self.headers["Host"] in self.server.url:
+                self.reply(b"", 302, {"Location": f"{self.server.elsewhere}{self.path}"})
+            elif self.server.compresses:
+                self.reply(gzip.compress(bytes(10_000_000)), 200, {"Content-Encoding": "gzip", **headers})
+            elif self.server.excess and file.endswith(".safetensors"):
+                self.send_too_much(data)
+            elif begin and self.command == "GET":
+                self.reply(data[int(begin[1]):], 206, {
+                    "Content-Range": f"bytes {begin[1]}-{len(data) - 1}/{len(data)}", **headers})
             else:
                 self.reply(data, 200, headers)
+
+    def send_too_much(self, data: bytes) -> None:
+        """Send `excess` bytes more, without a Content-Length."""
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):  # the client has closed the connection
+            self.wfile.write(data)
+            while self.server.sent < self.server.excess:
+                self.wfile.write(bytes(100_000))
+                self.server.sent += 100_000
 
     # --- Writing ------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,12 @@
 """Images for tests: generated stripes of four classes, and where real images are."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from alexnet.data.sources import embedded
 
 IMAGES = Path(__file__).parents[2] / "shared" / "data"
 """Real images that are not part of the repository."""
@@ -34,6 +37,22 @@ def write_smooth_image(path: Path, seed: int, side: int = 40) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     colors = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
     Image.fromarray(colors).resize((side, side), Image.Resampling.BICUBIC).save(path)
+
+
+def photograph_crops(count: int) -> list[bytes]:
+    """Crops of the package's photographs as JPEG files, gray and in color: of real photos, in every clone."""
+    files, made = [embedded.PHOTOGRAPHS / image.file for image in embedded.IMAGES], []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        with Image.open(files[number % len(files)]) as photo:
+            width, height = (int(rng.integers(min(64, side), min(500, side) + 1)) for side in photo.size)
+            left, top = (int(rng.integers(0, side - length + 1))
+                         for side, length in zip(photo.size, (width, height), strict=True))
+            crop = photo.convert("L" if photo.mode == "L" else "RGB").crop((left, top, left + width, top + height))
+        file = io.BytesIO()
+        crop.save(file, "JPEG", quality=int(rng.integers(75, 96)), subsampling=int(rng.integers(0, 3)))
+        made.append(file.getvalue())
+    return made
 
 
 def write_class_folders(root: Path) -> None:

@@ -33,6 +33,15 @@ def prepare_process() -> None:
     set_openmp_defaults()
 
 
+def fast_dtype() -> Any:
+    """bf16 where this CPU has instructions for it, else fp32: without them bf16 is emulated, slower than fp32."""
+    import torch
+
+    from alexnet._runtime.devices import cpu_has_bf16
+
+    return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
 def torchvision() -> Any:
     """torchvision's Python module, also where its compiled operators cannot be loaded (tests/peers.py)."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -45,7 +54,6 @@ def crop_of(name: str) -> int:
     from alexnet.architecture.network_presets import arch
 
     return arch(name).input.crop
-
 
 
 

@@ -1,4 +1,8 @@
-"""Inference with torchvision's layout: eager PyTorch, ONNX Runtime, OpenVINO, and ours in bf16 and int8."""
+"""Inference with torchvision's layout: eager PyTorch, ONNX Runtime, OpenVINO, and ours.
+
+Ours is `--fast`: fully connected layers in int8, convolutions in bf16 on a CPU with bf16 instructions, else in fp32.
+The tuned peers have bf16 weights on such a CPU, else fp32.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from implementations import Implementation, Work
-from implementations.common import batch, keep_pages
+from implementations.common import batch, fast_dtype, keep_pages
 from implementations.training_step import plain_network
 
 
 def peer_inference(count: int, times: int, views: int = 1, tuned: bool = False, compiled: bool = False) -> Work:
-    """Eager fp32 forward passes of torchvision's network, one for each view; tuned: bf16 weights, channels_last.
+    """Eager fp32 forward passes of torchvision's network, one for each view.
 
+    Tuned: weights in `fast_dtype`, channels_last.
     Compiled: by torch.compile with frozen weights, as the documentation of Inductor advises for a CPU.
     """
     os.environ["TORCHINDUCTOR_FREEZING"] = "1" if compiled else "0"
@@ -21,8 +26,8 @@ def peer_inference(count: int, times: int, views: int = 1, tuned: bool = False, 
 
     network, pixels = plain_network("torchvision").eval(), batch(224, 2, count)[0]
     if tuned:
-        network = network.to(torch.bfloat16, memory_format=torch.channels_last)
-        pixels = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
+        network = network.to(fast_dtype(), memory_format=torch.channels_last)
+        pixels = pixels.to(fast_dtype(), memory_format=torch.channels_last)
 
     forward = torch.compile(network) if compiled else network
 
@@ -90,11 +95,12 @@ def peer_onnx(count: int, times: int) -> Work:
 
 
 def peer_openvino(count: int, times: int) -> Work:
-    """In bf16, which is OpenVINO's default on processors that support it."""
+    """In bf16 on processors that support it, as is OpenVINO's default."""
     import openvino
+    import torch
 
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(exported()), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    core, hint = openvino.Core(), "bf16" if fast_dtype() == torch.bfloat16 else "f32"
+    compiled = core.compile_model(core.read_model(exported()), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     request, pixels = compiled.create_infer_request(), batch(224, 2, count)[0].numpy()
 
     def work() -> None:

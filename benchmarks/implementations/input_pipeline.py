@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from implementations import BATCH, Implementation, Work
-from implementations.common import keep_pages, prepare_process, torchvision
+from implementations.common import fast_dtype, keep_pages, prepare_process, torchvision
 
 
 def encoded(folder: Path, count: int = 100) -> list[bytes]:
@@ -132,7 +132,7 @@ def peer_end_to_end(folder: Path, tuned: bool = False) -> Work:
     def work() -> None:
         for views, labels in loader:
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=tuned):
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and fast_dtype() == torch.bfloat16):
                 loss = F.cross_entropy(network(views.contiguous(memory_format=layout)).float(), labels)
             loss.backward()
             optimizer.step()
@@ -159,7 +159,7 @@ def ours_end_to_end(folder: Path) -> Work:
 
     def work() -> None:
         run.train_epoch()
-        run.state.close_epoch()
+        run.state.next_epoch()
 
     return work, len(run.training)
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from implementations import BATCH, Implementation, Work
-from implementations.common import batch, classes_of, crop_of, prepare_process, torchvision
+from implementations.common import batch, classes_of, crop_of, fast_dtype, keep_pages, prepare_process, torchvision
 
 
 def plain_network(name: str) -> Any:
@@ -60,7 +60,10 @@ def plain_layers(name: str) -> Any:
 def peer_step(
     name: str, tuned: bool = False, times: int = 1, bf16: bool = True, compiled: bool = False
 ) -> Work:
-    """Eager fp32; or tuned by PyTorch's performance guide: channels_last, bf16 autocast, fused SGD, torch.compile."""
+    """Eager fp32; or tuned by PyTorch's performance guide: channels_last, bf16 autocast, fused SGD, torch.compile.
+
+    Without bf16 instructions autocast stays off: it would be slower.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -75,7 +78,7 @@ def peer_step(
     def step() -> None:
         for _ in range(times):
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16 and fast_dtype() == torch.bfloat16):
                 loss = F.cross_entropy(forward(views).float(), labels)
             loss.backward()
             optimizer.step()
@@ -109,12 +112,49 @@ def ours_step(name: str, precision: str, times: int = 1) -> Work:
     return step, BATCH * times
 
 
-def limit(dtype_name: str) -> Work:
+def tuned_forward(name: str, times: int = 1) -> Work:
+    """The forward pass of torch's own layers in evaluation mode, fp32 and channels_last, whose outputs are exact."""
+    import torch
+
+    network = plain_network(name).eval().to(memory_format=torch.channels_last)
+    views = batch(crop_of(name), classes_of(name))[0].contiguous(memory_format=torch.channels_last)
+
+    def work() -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                network(views)
+
+    return work, BATCH * times
+
+
+def ours_evaluate(name: str, times: int = 1) -> Work:
+    """What `alexnet evaluate` computes of stored images: views, logits, probabilities."""
+    keep_pages()
+    import torch
+
+    from alexnet.architecture.network_presets import arch
+    from alexnet.data.preprocessing import Preprocess
+    from alexnet.inference.evaluate import probabilities
+    from alexnet.models.alexnet import AlexNet
+
+    spec = arch(name).input
+    member = (AlexNet(arch(name)).eval(), Preprocess(spec, torch.zeros(1, 1, 3)))
+    pixels = torch.randint(0, 256, (BATCH, spec.side, spec.side, 3), dtype=torch.uint8)
+
+    def work() -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                probabilities([member], pixels)
+
+    return work, BATCH * times
+
+
+def limit(precision: str) -> Work:
     """A 3x3 convolution of conv4's shape, as the upper limit of a step's speed. Its "images" are MFLOP."""
     import torch
     import torch.nn.functional as F
 
-    dtype = getattr(torch, dtype_name)
+    dtype = torch.float32 if precision == "fp32" else fast_dtype()
     maps = torch.randn(BATCH, 256, 13, 13).to(dtype, memory_format=torch.channels_last)
     kernels = torch.randn(384, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
     with torch.no_grad():
@@ -131,9 +171,12 @@ def limit(dtype_name: str) -> Work:
 STEPS = {"paper": 1, "torchvision": 1, "cifar": 10, "small": 10, "medium": 2}
 """The presets whose training step is measured, and how many steps a measurement takes."""
 
+EVALUATED = ("small", "medium")
+"""The presets whose evaluation is measured."""
+
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "limit-bf16": lambda folder: limit("bfloat16"),
-    "limit-fp32": lambda folder: limit("float32"),
+    "limit": lambda folder: limit("auto"),
+    "limit-fp32": lambda folder: limit("fp32"),
     **{f"peer-step-{name}": lambda folder, name=name, times=times: peer_step(name, times=times)
        for name, times in STEPS.items()},
     **{f"tuned-step-{name}": lambda folder, name=name, times=times: peer_step(name, tuned=True, times=times)
@@ -142,6 +185,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
         name, tuned=True, times=times, compiled=True) for name, times in STEPS.items() if name != "paper"},
     **{f"ours-step-{name}": lambda folder, name=name, times=times: ours_step(name, "auto", times)
        for name, times in STEPS.items()},
+    **{f"tuned-forward-{name}": lambda folder, name=name: tuned_forward(name, 2 * STEPS[name])
+       for name in EVALUATED},
+    **{f"ours-evaluate-{name}": lambda folder, name=name: ours_evaluate(name, 2 * STEPS[name]) for name in EVALUATED},
     "tuned-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False),
     "compiled-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False, compiled=True),
     "ours-step-torchvision-fp32": lambda folder: ours_step("torchvision", "fp32"),

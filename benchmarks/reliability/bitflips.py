@@ -66,7 +66,7 @@ class Trainer:
         shutil.copytree(self.folder, self.whole)
         assert self.train(self.whole, 3) == 0
         self.end = checkpoint.load(self.whole / "last", with_velocity=True)
-        self.former = checkpoint._read(self.folder / "last" / checkpoint.PREVIOUS_HEAD, True)
+        self.former = checkpoint._read(self.folder / "last" / checkpoint.PREVIOUS_JSON_FILE, True)
         self.last = checkpoint.load(self.folder / "last", with_velocity=True)
         assert (self.former.training["epoch"], self.last.training["epoch"]) == (1, 2)
 
@@ -76,11 +76,11 @@ class Trainer:
                             "--out", folder).code
 
     def parts(self, name: str) -> list[Path]:
-        """The files that a checkpoint is made of, its head among them."""
+        """The files that a checkpoint is made of, checkpoint.json among them."""
         folder = self.folder / name
-        named = checkpoint.read_head(folder / checkpoint.HEAD)["files"]
+        named = checkpoint.read_checkpoint_json(folder / checkpoint.JSON_FILE)["files"]
         roles = ("weights", "velocity") if name == "last" else ("weights",)
-        return [folder / checkpoint.HEAD, *(folder / named[role]["file"] for role in roles)]
+        return [folder / checkpoint.JSON_FILE, *(folder / named[role]["file"] for role in roles)]
 
     def is_found(self, name: str, path: Path) -> bool:
         """Whether damage to a file of that checkpoint is reported by name, and the right other one taken."""

@@ -190,16 +190,18 @@ def _request_seeds() -> list[bytes]:
 
 @dataclass(frozen=True)
 class Target:
+    what: str
     read: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
     """Valid inputs."""
 
 
 TARGETS = {
-    "decoder": Target(decoder, lambda: [file for kind in FORMATS for file in seeds(kind) if len(file) < 20_000]),
-    "shards": Target(packed_folder, _shard_seeds),
-    "caffe": Target(caffe_files, _caffe_seeds),
-    "request": Target(request, _request_seeds),
+    "decoder": Target("image decoder", decoder,
+                      lambda: [file for kind in FORMATS for file in seeds(kind) if len(file) < 20_000]),
+    "shards": Target("reader of shards", packed_folder, _shard_seeds),
+    "caffe": Target("Caffe import", caffe_files, _caffe_seeds),
+    "request": Target("parsing of requests", request, _request_seeds),
 }
 
 
@@ -252,7 +254,8 @@ def measure(target: str, seconds: float) -> Finding:
     if not sound:
         print(done.stdout[-4_000:], done.stderr[-1_000:], file=sys.stderr)
     return Finding(
-        f"16{'abcdef'[list(TARGETS).index(target)]}", f"coverage-guided fuzzing by atheris of the {target}",
+        f"16{'abcdef'[list(TARGETS).index(target)]}",
+        f"coverage-guided fuzzing by atheris of the {TARGETS[target].what}",
         "nothing but an answer or the documented exception",
         f"{max(ran, default=0):,} executions in {time.monotonic() - began:.0f} s, {0 if sound else 1} findings", sound)
 

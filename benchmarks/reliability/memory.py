@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -49,23 +49,37 @@ class Memory:
 
 
 @contextmanager
-def watched(processes: Sequence[BaseProcess]) -> Iterator[Memory]:
-    """Sample the memory of processes while they run."""
-    memory, ended = Memory({process.pid or 0: [] for process in processes}), threading.Event()
+def repeated(sample: Callable[[], object], step_seconds: float) -> Iterator[None]:
+    """Call a function in a thread of its own, again and again, while the context lasts."""
+    ended = threading.Event()
 
-    def sample() -> None:
-        while not ended.wait(STEP_SECONDS):
-            for pid, samples in memory.samples.items():
-                if (used := allocated_bytes(pid)) is not None:
-                    samples.append(used)
+    def run() -> None:
+        while not ended.wait(step_seconds):
+            sample()
 
-    thread = threading.Thread(target=sample)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield memory
+        yield
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def watched(processes: Sequence[BaseProcess]) -> Iterator[Memory]:
+    """Sample the memory of processes while they run."""
+    memory = Memory({process.pid or 0: [] for process in processes})
+
+    def sample() -> None:
+        for pid, samples in memory.samples.items():
+            if (used := allocated_bytes(pid)) is not None:
+                samples.append(used)
+
+    try:
+        with repeated(sample, STEP_SECONDS):
+            yield memory
+    finally:
         memory.samples = {pid: samples for pid, samples in memory.samples.items() if samples}
 
 

@@ -89,7 +89,7 @@ def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at:
     for one in processes:
         one.join(120)
     codes = [one.exitcode for one in processes]
-    tensors = [tensor for name in ("last", "best") if (out / name / checkpoint.HEAD).exists()
+    tensors = [tensor for name in ("last", "best") if (out / name / checkpoint.JSON_FILE).exists()
                for kept in (checkpoint.load(out / name, with_velocity=True),)
                for tensor in (*kept.weights.values(), *kept.velocity.values())]
     if not all(tensor.isfinite().all() for tensor in tensors):

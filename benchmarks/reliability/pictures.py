@@ -27,6 +27,40 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def tiled_tiff(picture: Image.Image, tile_width: int, tile_height: int) -> bytes:
+    """A deflated TIFF of an RGB picture in tiles, of which the last ones are filled up; Pillow writes none."""
+    width, height = picture.size
+    tiles = []
+    for top in range(0, height, tile_height):
+        for left in range(0, width, tile_width):
+            part = picture.crop((left, top, min(left + tile_width, width), min(top + tile_height, height)))
+            packer, padding = zlib.compressobj(), bytes(3 * (tile_width - part.width))  # a tile may have 600 MB
+            rows = [packer.compress(row.tobytes() + padding) for row in np.asarray(part)]
+            rows += [packer.compress(bytes(3 * tile_width)) for _ in range(tile_height - part.height)]
+            tiles.append(b"".join(rows) + packer.flush())
+    numbers = {256: [width], 257: [height], 258: [8] * 3, 259: [8], 262: [2], 277: [3], 284: [1], 322: [tile_width],
+               323: [tile_height], 324: [0] * len(tiles), 325: [len(tile) for tile in tiles]}
+    place = 8 + 2 + 12 * len(numbers) + 4
+    data = place + sum(4 * len(values) for values in numbers.values() if len(values) > 1)
+    numbers[324] = [data + sum(numbers[325][:number]) for number in range(len(tiles))]
+    entries, values_after = b"", b""
+    for tag, values in numbers.items():
+        packed = struct.pack(f"<{len(values)}I", *values)
+        entries += struct.pack("<HHI", tag, 4, len(values))
+        entries += packed if len(values) == 1 else struct.pack("<I", place + len(values_after))
+        values_after += packed if len(values) > 1 else b""
+    return b"II*\0" + struct.pack("<IH", 8, len(numbers)) + entries + bytes(4) + values_after + b"".join(tiles)
+
+
+def png_of_text(picture: Image.Image, chunks: int, megabytes: float = 1.0, kind: bytes = b"zTXt") -> bytes:
+    """A PNG with chunks of compressed text, each of so many megabytes in memory."""
+    data, text = encoded(picture, "PNG"), zlib.compress(bytes(round(1e6 * megabytes)), 9)
+    before = {b"zTXt": b"\0\0", b"iCCP": b"\0\0", b"iTXt": b"\0\1\0\0\0"}[kind]
+    parts = [kind + b"key %d" % number + before + text for number in range(chunks)]
+    whole = b"".join(struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts)
+    return data[:33] + whole + data[33:]  # after the header
+
+
 def oriented(orientation: int) -> Image.Exif:
     """An EXIF block that says no more than how the camera was held."""
     exif = Image.Exif()
@@ -69,7 +103,7 @@ def seeds(kind: str) -> tuple[bytes, ...]:
             encoded(Image.fromarray(np.asarray(gray).astype(np.float32)), kind), encoded(color.convert("CMYK"), kind),
             # Pillow's profile holds the time, and mutants must be the same in every process.
             encoded(color.convert("LAB"), kind, icc_profile=b""), encoded(small, kind, exif=oriented(8)),
-            encoded(small, kind, **moving)],
+            encoded(small, kind, **moving), tiled_tiff(color, 48, 32), tiled_tiff(small, 256, 256)],
         "WEBP": lambda: [encoded(color, kind), encoded(color, kind, lossless=True), encoded(glass, kind),
                          encoded(small, kind, exif=oriented(3)), encoded(small, kind, **moving)],
     }

@@ -80,8 +80,8 @@ class ServerProcess:
 
     def output(self) -> str:
         """All that the server has printed."""
-        self.log.seek(0)
-        return self.log.read()
+        size = os.fstat(self.log.fileno()).st_size
+        return os.pread(self.log.fileno(), size, 0).decode()  # without a move to where the server would write then
 
     def stop(self, within: float) -> tuple[int, float]:
         """Send SIGTERM; return the exit code and the seconds until the exit. Raises TimeoutExpired."""
@@ -94,10 +94,18 @@ class ServerProcess:
         pid, kilobytes = self.process.pid, 0
         workers = [child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
         for process in (pid, *workers):
-            with contextlib.suppress(OSError):  # it may have ended
-                status = Path(f"/proc/{process}/status").read_text()
-                kilobytes += int(re.search(rf"{field}:\s+(\d+)", status)[1])  # type: ignore[index]
+            with contextlib.suppress(OSError, TypeError):  # it may have ended
+                kilobytes += _kilobytes(process, field)
         return kilobytes / 1024
+
+    def own_megabytes(self, field: str = "VmRSS") -> float:
+        """As `megabytes`, without the worker processes."""
+        return _kilobytes(self.process.pid, field) / 1024
+
+
+def _kilobytes(pid: int | str, field: str) -> int:
+    """Memory of one process. Raises OSError if there is none, and TypeError for one that is ending."""
+    return int(re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])  # type: ignore[index]
 
 
 @contextlib.contextmanager

@@ -121,9 +121,11 @@ def train(data: Path, out: Path, epochs: int, *options: str, size: int = 1, befo
             for environment in world(size)]
 
 
-def whole(data: Path, out: Path, epochs: int, *options: str, size: int = 1) -> Path:
+def whole(
+    data: Path, out: Path, epochs: int, *options: str, size: int = 1, before: Callable[[], None] | None = None,
+) -> Path:
     """Train without interruption; returns the folder of the run."""
-    for one in train(data, out, epochs, *options, size=size):
+    for one in train(data, out, epochs, *options, size=size, before=before):
         one.join(600)
         assert one.exitcode == 0, out.with_suffix(".said").read_text()
     return out
@@ -146,6 +148,30 @@ class DieAt:
         TrainingBar.show = watch  # type: ignore[method-assign]
 
 
+class CountExchanges:
+    """Makes a process write a line for each exchange of texts, and for each training step, into a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> None:
+        from alexnet.training.parallel.text_exchange import TextExchange
+        from alexnet.training.trainer import Trainer
+
+        path = self.path.with_name(f"{self.path.name}-{os.environ['RANK']}")
+
+        def counted(function: Callable[..., Any], line: str) -> Callable[..., Any]:
+            def call(*arguments: Any) -> Any:
+                with path.open("a") as file:
+                    file.write(f"{line}\n")
+                return function(*arguments)
+
+            return call
+
+        TextExchange.exchange = counted(TextExchange.exchange, "exchange")  # type: ignore[method-assign]
+        Trainer._queue_step = counted(Trainer._queue_step, "step")  # type: ignore[method-assign]
+
+
 # --- Looking ----------------------------------------------------------------------------------------------------------
 
 
@@ -156,14 +182,14 @@ def step_of(run: Path) -> int:
         ValueError: One of them cannot be read.
     """
     saved = [checkpoint.load(run / name, with_velocity=True) for name in ("best", "last")
-             if (run / name / checkpoint.HEAD).exists()]
-    return saved[-1].training["step"] if saved and (run / "last" / checkpoint.HEAD).exists() else 0
+             if (run / name / checkpoint.JSON_FILE).exists()]
+    return saved[-1].training["step"] if saved and (run / "last" / checkpoint.JSON_FILE).exists() else 0
 
 
 def counting(saved: Path) -> int:
     """The step of the valid checkpoint in a folder, which may be replaced at any moment; -1 if there is none."""
     try:
-        return json.loads((saved / checkpoint.HEAD).read_bytes())["training"]["step"]
+        return json.loads((saved / checkpoint.JSON_FILE).read_bytes())["training"]["step"]
     except FileNotFoundError:
         return -1
 
@@ -181,7 +207,7 @@ def remains(run: Path) -> dict[str, bytes]:
     """Everything that a finished run writes, except what depends on time, on restarts or on the path of its data."""
     kept = {}
     for name in ("last", "best"):
-        if not (run / name / checkpoint.HEAD).exists():  # it has not come to the end of an epoch
+        if not (run / name / checkpoint.JSON_FILE).exists():  # it has not come to the end of an epoch
             continue
         saved = checkpoint.load(run / name, with_velocity=True)
         for kind in ("weights", "velocity"):

@@ -263,7 +263,7 @@ def try_on(seen: Seen, version: str, python: Path, tree: Path, sdist: Path, fold
             seen.wrong += [f"{one.where}: alexnet {words[0]} {what}" for what in sockets(heard)]
             if words[0] == "demo" and not (place / "runs" / "demo" / "report.html").is_file():
                 seen.wrong.append(f"{one.where}: the demo leaves no report")
-    seen.pythons.append(f"{version} {'whole' if whole else 'without torch, of which no wheel is here'}")
+    seen.pythons.append(f"{version} {'whole' if whole else 'without torch, whose wheel for it was not available'}")
 
 
 def measure(pythons: int, epochs: int, seconds: float) -> Finding:

@@ -72,9 +72,8 @@ def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed:
         killed, alike = _packings(folder, rng, packings)
         shm = _with_small_shm(folder, processes)
     return Finding(
-        "13", "no reader is a process: in place of a worker's death a thread's read failed, a shard was cut short or "
-              f"the data vanished, {readers} times in training; packing was killed {killed} times with SIGKILL; "
-              "/dev/shm of 16 MB",
+        "13", f"reading uses threads, not processes: {readers} times in training a thread's read failed, a shard was "
+              f"cut short, or the data vanished; packing was killed {killed} times with SIGKILL; /dev/shm of 16 MB",
         f"recovers, or one sentence within {SECONDS:.0f} s; resumed, the bits of the undisturbed run",
         f"{broken} of {readers} ended with one sentence, the slowest after {slowest:.1f} s, {recovered} trained on; "
         f"{len(faults)} otherwise{''.join(f' ({one})' for one in faults[:3])}; packs that were killed "

@@ -43,9 +43,9 @@ __all__ = ["AlexNet", "Arch", "ImageDataset", "InputSpec", "Model", "Recipe", "T
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from alexnet._runtime.software import own_version
 
-        return version("alexnet")
+        return own_version()
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
     return getattr(import_module(f"alexnet.{_MODULE_OF[name]}"), name)

@@ -1,6 +1,7 @@
 """Errors and warnings as values: `UserError` (a user's mistake), `Finding` (a diagnosis), `did_you_mean`.
 
-The command line and the server print them as sentences. No code parses a sentence.
+The command line and the server print them as sentences, for which `plural`, `some`, `and_list` and others make the
+parts. No code parses a sentence.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ def require(holds: bool, problem: str, remedy: str = "") -> None:
         raise UserError(problem, remedy)
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong with a file's content, where reading it raised `error`: a missing key by name, or its message."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def quoted_bytes(data: bytes) -> str:
+    """The first bytes of a file for a sentence: `'<html> <body>'` if they are text, else `the bytes 89 50 4e 47`."""
+    text = data.decode("ascii", "replace")
+    words = " ".join(text.split())
+    return f"'{words}'" if text.isascii() and words.isprintable() else f"the bytes {data.hex(' ')}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 image`, `1,200 images`; `many` for a plural that does not only add an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -82,6 +95,26 @@ def such_as(count: int, example: str) -> str:
     return f": {example}" if count == 1 else f", such as {example}"
 
 
+def some(items: Iterable[str], limit: int = 5) -> str:
+    """The first items as a list in a sentence, and the number of the others: `cat, dog and 3 more`."""
+    every = list(items)
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
+
+
+def and_list(words: tuple[str, ...]) -> str:
+    """Words as a sentence has them: "a", "a and b", "a, b and c"; "" without any."""
+    *first, last = words or ("",)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def first_difference(first: object, second: object, names: tuple[str, str] = ("then", "now")) -> str:
+    """The first value that differs between two JSON trees, as text: `learning_rate: 0.01 then, 0.1 now`."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        key = next(key for key in first if first[key] != second.get(key))
+        return f"{key}: {first_difference(first[key], second.get(key), names)}"
+    return f"{first!r} {names[0]}, {second!r} {names[1]}"
+
+
 def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The known word of which `word` is most likely a misspelling, or None."""
     # Above 0.65 one letter of three may differ (fc9, fc6); below, "tench" would match "nosuch".
@@ -89,9 +122,8 @@ def closest_match(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The remedy for an unknown word: the closest known word, or a list of the first thirty known words."""
+    """The remedy for an unknown word: the closest known word, or a list of them; of more than 30, the first five."""
     known = list(known)
     if close := closest_match(word, known):
         return f"did you mean {close}?"
-    more = f" and {len(known) - 30:,} more" if len(known) > 30 else ""
-    return f"known are {', '.join(known[:30])}{more}"
+    return f"known are {some(known, 30 if len(known) <= 30 else 5)}"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -89,6 +90,16 @@ def test_every_explanation_fits_into_80_columns(name):
         assert (layer or name) in printed
         assert max(map(len, printed.splitlines())) <= 80
         assert layer is None or all(line.startswith(" ") for line in printed.splitlines()[1:] if line), printed
+
+
+def test_at_80_columns_the_formula_of_sizes_is_whole_and_small_layers_have_work():
+    """cifar-18pct's output layer: 64 x 4 x 4 = 1,024 inputs x 10 = 10,240 products; cifar's: 576 x 10 = 5,760."""
+    for name, work in (("cifar", "5.8 k"), ("cifar-18pct", "10.2 k")):
+        printed = as_printed(explanation_table(explain(arch(name))), width=80)
+        assert printed.splitlines()[0].strip() == "(side + 2*pad - kernel)"
+        assert "/stride + 1  " in printed.splitlines()[1]
+        assert work in printed
+        assert "0.0 M" not in printed
 
 
 @pytest.mark.parametrize(("name", "size", "words"), [
@@ -331,12 +342,39 @@ def test_unknown_layer_names_the_nearest():
         explanation_table(explain(arch("paper")), "cnv1")
 
 
+@pytest.mark.parametrize(("name", "on_gpus"), [
+    # §3.2 puts the towers on two GPUs. Caffe's files have one network with `group: 2`, whose LRN sums over both halves;
+    # `medium` is of our making, with grouped convolutions.
+    ("paper", True), ("paper-conv6", True), ("code2012", True), ("code2010", True), ("paper-bn", True),
+    ("caffe", False), ("caffenet", False), ("medium", False), ("one-gpu", False), ("torchvision", False)])
+def test_gpus_are_only_in_networks_with_the_papers_towers(name, on_gpus):
+    printed = as_printed(explanation_table(explain(arch(name))))
+    assert ("GPUs" in printed) == ("towers" in printed) == bool(re.search(r" 2 x \d+x\d+", printed)) == on_gpus
+    assert ("groups" in printed) == (name in ("caffe", "caffenet", "medium"))
+
+
+@pytest.mark.parametrize(("name", "layer", "constants"), [
+    ("paper", "norm1", "k=2 n=5 α=0.0001 β=0.75"),  # §3.3 multiplies the sum by α
+    # cuda-convnet, layer.py: scale /= size in cmrnorm, size^2 in rnorm; Caffe, lrn_layer.cpp: alpha_ / size_
+    ("code2012", "norm1", "k=2 n=5 α=0.0001/5 β=0.75"), ("code2012", "mapnorm2", "5x5 α=0.001/25 β=0.75"),
+    ("caffe", "norm1", "k=1 n=5 α=0.0001/5 β=0.75"), ("cifar", "norm1", "k=1 n=9 α=5e-05 β=0.75"),
+    ("cifar-18pct", "mapnorm1", "3x3 α=5e-05/9 β=0.75")])
+def test_alpha_is_printed_with_what_divides_it(name, layer, constants):
+    assert constants in as_printed(explanation_table(explain(arch(name))))
+    assert next(each.constants for each in explain(arch(name)).layers if each.name == layer) == constants
+
+
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["paper"], ["2 x 48x55x55", "60,965,224 parameters", "ceil 55"]),
     (["torchvision"], ["64x55x55", "61,100,840 parameters"]),
     (["paper", "--layer", "conv1"], ["54.25, ceil 55   <- here", "an input of 227 gives 55", "34,944", "253,440"]),
     (["torchvision", "--layer", "conv1", "--size", "227"], ["= 56"]),
     (["paper", "--layer", "norm1"], ["in      2 x 48x55x55", "out     2 x 48x55x55", "= 1.16 MB"]),
+    (["paper"], ["conv1: 96 filters on 2 GPUs: 48x55x55 on each.", "conv2: grouped convolution: each of 2 towers reads",
+                 "conv3: both towers read all 256 maps: the GPUs exchange them here.", "α=0.0001 β"]),
+    # bvlc_alexnet/train_val.prototxt: conv2 has group: 2; lrn_layer.cpp divides alpha by local_size: 5.
+    (["caffe"], ["pool1     96x27x27", "conv2: grouped convolution: each of 2 groups reads its own 48 of the 96 maps.",
+                 "conv3: not grouped: every filter reads all 256 maps.", "k=1 n=5 α=0.0001/5 β=0.75"]),
     (["paper", "--layer", "fc8"], ["1,000 units x 4 bytes = 4.00 KB"]),
 ])
 def test_the_command_prints_the_explanation(arguments, expected):

@@ -22,10 +22,10 @@ from alexnet.architecture.explain_diff import (
 )
 from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
+from alexnet.architecture.preset_listing import _settings as settings_of
+from alexnet.architecture.preset_listing import presets_named
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
-from alexnet.architecture.settings import _settings as settings_of
-from alexnet.architecture.settings import presets_named
 from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
 from alexnet.errors import UserError
@@ -144,8 +144,8 @@ def test_every_field_at_every_allowed_value_is_compared_listed_and_reported(fiel
             continue
         tried += 1
         for one, other in (("small", "paper"), ("paper", "small")):
-            differences_table(arch(one), arch(other), chosen)
-            differences_table(arch(one), arch(other), None, chosen)
+            differences(arch(one), arch(other), chosen)
+            differences(arch(one), arch(other), None, chosen)
         stated = recipe_facts(chosen)
         assert all(fact.value for fact in stated.values())
         listed = {setting.path: setting.value for setting in settings_of("recipe", chosen)}
@@ -166,9 +166,11 @@ def test_every_preset_has_sources():
 
 def test_the_table_lists_every_difference_and_the_legend_every_letter():
     console = Console(width=140, file=io.StringIO(), highlight=False)
-    console.print(differences_table(arch("paper"), arch("torchvision")))
+    found = differences(arch("paper"), arch("torchvision"))
+    console.print(differences_table(found, ("paper", "torchvision"), (recipe("paper"), recipe("torchvision")),
+                                    compares_training=False))
     text = console.file.getvalue()
-    for each in differences(arch("paper"), arch("torchvision")):
+    for each in found:
         assert each.values[0] in text or len(each.values[0]) > 40
     assert "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55" in text
     letters = {word for word in text.split() if word.startswith("[") and word.endswith("]")}
@@ -181,7 +183,8 @@ def test_the_command_prints_json_and_rejects_options_without_effect(capsys):
         main(["explain", "paper", "--diff", "torchvision", "--json"])
     tree = json.loads(capsys.readouterr().out)
     assert tree["networks"] == ["paper", "torchvision"]
-    assert tree["differences"] == json.loads(json.dumps(to_json(arch("paper"), arch("torchvision"))))["differences"]
+    networks, recipes = (arch("paper"), arch("torchvision")), (recipe("paper"), recipe("torchvision"))
+    assert tree == json.loads(json.dumps(to_json(networks, recipes, differences(*networks))))
     for arguments, words in ((["--diff", "torchvison"], "did you mean torchvision?"),
                              (["--diff", "caffe", "--size", "227"], "leave out --size, --layer and --html")):
         with pytest.raises(SystemExit) as stop:

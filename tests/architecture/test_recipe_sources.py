@@ -26,13 +26,17 @@ RATES: dict[str, list[tuple[float, float]]] = {
     "lars": [(0, 0), (5, 8.919753), (45, 2.5), (67.5, 0.625), (81, 0.1), (90, 0)],
     # The recipe's own: 0.1, one epoch of warm-up, then a line to 0 at epoch 30.
     "modern": [(0, 0), (0.25, 0.025 * 29.75 / 30), (1, 0.1 * 29 / 30), (15, 0.05), (24, 0.02), (30, 0)],
+    # The recipe's own: as modern's, to epoch 24. Half of the warm-up's epoch is done at 0.5.
+    "medium": [(0, 0), (0.5, 0.05 * 23.5 / 24), (1, 0.1 * 23 / 24), (12, 0.05), (18, 0.025), (24, 0)],
+    # The recipe's own: half of a cosine from 0.001 to 0 at epoch 30. After a quarter of it (1 + sqrt(1/2)) / 2 is left,
+    # after a half 1/2, and after two thirds 1/4.
+    "finetune": [(0, 1e-3), (7.5, 0.85355339e-3), (15, 0.5e-3), (20, 0.25e-3), (30, 0)],
     "head": [(0, 1.0), (0.5, 1.0), (1, 1.0)],
     # The recipe's own drops; the rate of 0.001 and the factor of 10 are layer-params-18pct.cfg's.
     "cifar": [(0, 1e-3), (49.99, 1e-3), (50, 1e-4), (54.99, 1e-4), (55, 1e-5), (59.99, 1e-5)],
 }
 
-OTHERS = {"code2012", "code2010", "cifar-18pct",  # tested in files of their own, from the released configurations
-          "medium", "finetune"}  # have no other source than measurements of this project
+OTHERS = {"code2012", "code2010", "cifar-18pct"}  # tested in files of their own, from the released configurations
 
 SETTINGS: dict[str, dict[str, object]] = {
     # §5, but for the patience.
@@ -51,6 +55,14 @@ SETTINGS: dict[str, dict[str, object]] = {
     # layer-params-18pct.cfg of cuda-convnet: epsW 0.001, epsB 0.002, momW 0.9, wc 0.004 of the convolutions' weights.
     "cifar": {"epochs": 60, "learning_rate": 0.001, "batch_size": 128, "momentum": 0.9, "weight_decay": 0.004,
               "decay_biases": False, "bias_lr_factor": 2.0, "lr_in_velocity": True, "lighting": 0.0, "mirror": True},
+    # Of this project, as docs/pretrained.md's network was trained.
+    "medium": {"epochs": 24, "batch_size": 128, "learning_rate": 0.1, "momentum": 0.9, "nesterov": True,
+               "weight_decay": 5e-4, "decay_biases": False, "lr_in_velocity": False, "warmup_epochs": 1.0,
+               "label_smoothing": 0.1, "crop": "resized", "crop_area": (0.35, 1.0), "train_crop": 44, "mirror": True,
+               "lighting": 0.0},
+    # Of this project. New layers learn ten times as fast, as in Caffe's examples/finetune_flickr_style.
+    "finetune": {"epochs": 30, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4, "new_layer_lr_factor": 10.0,
+                 "label_smoothing": 0.1, "crop": "window", "mirror": True, "lighting": 0.0},
     # arXiv 1708.03888: trust coefficient 0.001, weight decay 0.0005, momentum 0.9.
     "lars": {"epochs": 90, "momentum": 0.9, "weight_decay": 5e-4, "lars_trust": 0.001, "warmup_epochs": 5.0},
 }

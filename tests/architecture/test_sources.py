@@ -9,8 +9,8 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.explain_diff import differences
 from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS, arch
 from alexnet.architecture.overrides import override
+from alexnet.architecture.preset_listing import presets_named
 from alexnet.architecture.recipe_presets import RECIPES, default_recipe, recipe
-from alexnet.architecture.settings import presets_named
 from alexnet.cli.settings_table import settings_text
 from alexnet.errors import UserError
 from alexnet.training.schedule import learning_rate

@@ -111,8 +111,9 @@ def test_an_unknown_preset_names_the_closest():
 
 def test_only_a_misspelling_is_corrected_and_a_long_list_is_cut():
     assert errors.did_you_mean("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
+    assert errors.did_you_mean("nosuch", map(str, range(30))).endswith("27, 28, 29")
     assert errors.did_you_mean("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
-    assert errors.did_you_mean("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
+    assert errors.did_you_mean("zebra", [f"n{number}" for number in range(1000)]).endswith(", n4 and 995 more")
 
 
 def test_every_field_of_a_configuration_is_frozen():

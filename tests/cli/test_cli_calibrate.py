@@ -1,6 +1,7 @@
 """`alexnet calibrate` stores a temperature that predictions use, and leaves the weights alone."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from PIL import Image
 import alexnet as package
 from alexnet.cli.render_metrics import calibration_text
 from alexnet.data.packed import open_packed
+from alexnet.errors import UserError
 from alexnet.inference.calibration import Calibration, CalibrationError
 from alexnet.models import checkpoint
 from command_line import alexnet
@@ -98,14 +100,18 @@ def test_training_images_are_left_out_and_few_images_refused(own, class_folders,
     assert alexnet("calibrate", own, copied) == 2
     printed = capsys.readouterr().err
     assert "1 images" in printed
-    assert "alexnet pack PHOTOS PACKED --held-out 0.4, then alexnet train PACKED" in printed
+    side = checkpoint.load(own).arch.input.side
+    assert (f"alexnet pack PHOTOS PACKED --side {side} --held-out 0.4, then alexnet train PACKED with the options of "
+            "this run, such as its --init or --arch") in printed
     assert not checkpoint.load(own).calibration
 
 
 def test_a_temperature_that_is_not_stored_has_a_remedy(own, hard, capsys, monkeypatch):
     monkeypatch.setattr("alexnet.inference.calibration.Calibration.helps", False)
     assert alexnet("calibrate", own, hard) == 0
-    assert "alexnet pack PHOTOS PACKED --held-out 0.4" in capsys.readouterr().out.partition("not stored: ")[2]
+    side = checkpoint.load(own).arch.input.side
+    reason = capsys.readouterr().out.partition("not stored: ")[2]
+    assert f"alexnet pack PHOTOS PACKED --side {side} --held-out 0.4" in reason
     assert not checkpoint.load(own).calibration
 
 
@@ -173,3 +179,78 @@ def test_evaluate_says_that_probabilities_are_calibrated(own, hard, class_folder
     assert after["loss"] != before["loss"]
     assert alexnet("evaluate", own, class_folders) == 0
     assert f"calibrated: {own / 'best'} (temperature {after['temperatures'][0]:.3f})" in capsys.readouterr().out
+
+
+@pytest.fixture
+def helping(monkeypatch):
+    """The views of such small images are nearly alike, so their own temperature helps by no more than chance."""
+    monkeypatch.setattr("alexnet.inference.calibration.Calibration.helps", True)
+
+
+def test_ten_views_get_a_temperature_of_their_own(own, hard, class_folders, helping, capsys):
+    assert alexnet("calibrate", own, hard, "--json") == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert re.search(r"note: ten views take about ten times the \d+\.\d s of one view; --one-view leaves", printed.err)
+    ten, stored = result["ten_views"], checkpoint.load(own).calibration
+    assert ten["stored"]
+    assert (ten["fitted_images"], ten["measured_images"]) == (160, 160)
+    assert ten["after"]["loss"] < ten["before"]["loss"]
+    assert stored["ten_views"] == {
+        "temperature": ten["temperature"], "fitted_images": 160, "measured_images": 160,
+        "ece_before": ten["before"]["ece"], "ece_after": ten["after"]["ece"]}
+    assert stored["temperature"] == result["temperature"] != ten["temperature"]
+    measured = {}
+    for views in ("1", "10"):
+        assert alexnet("evaluate", own, class_folders, "--views", views, "--json") == 0
+        measured[views] = json.loads(capsys.readouterr().out)["temperatures"]
+    assert measured == {"1": [result["temperature"]], "10": [ten["temperature"]]}
+
+
+def test_the_text_has_the_errors_of_ten_views_and_says_what_is_stored(own, hard, helping, capsys):
+    assert alexnet("calibrate", own, hard) == 0
+    text, saved = capsys.readouterr().out, checkpoint.load(own).calibration["ten_views"]
+    of_ten = text.partition(f"ten views: temperature {saved['temperature']:.3f} of each view, fitted on the same")[2]
+    assert f"before: ECE {saved['ece_before']:6.2%}" in of_ten
+    assert f"after:  ECE {saved['ece_after']:6.2%}" in of_ten
+    assert "export use it; ten views use a temperature of their own" in of_ten
+
+
+def test_one_view_leaves_ten_views_out(own, hard, capsys, monkeypatch):
+    monkeypatch.setattr("alexnet.inference.calibration.compute_ten_view_logits",
+                        lambda *_, **__: pytest.fail("ten views are computed"))
+    assert alexnet("calibrate", own, hard, "--one-view", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["stored"]
+    assert result["ten_views"] is None
+    assert "ten_views" not in checkpoint.load(own).calibration
+    assert alexnet("calibrate", own, hard, "--one-view") == 0
+    assert "export use it; ten views use the same temperature" in capsys.readouterr().out
+
+
+def test_a_temperature_of_ten_views_that_does_not_help_is_not_stored(own, hard, capsys, monkeypatch):
+    monkeypatch.setattr("alexnet.inference.calibration.fit_ten_view_temperature", lambda *_: 99.0)
+    assert alexnet("calibrate", own, hard) == 0
+    assert "the temperature of ten views is not stored, as the loss of the images" in capsys.readouterr().out
+    assert checkpoint.load(own).calibration.keys() == {
+        "temperature", "fitted_images", "measured_images", "ece_before", "ece_after"}
+
+
+def test_ten_views_without_a_best_temperature_keep_that_of_one_view(own, hard, capsys, monkeypatch):
+    def refuse(*_):
+        raise UserError("none is best", "give more images")
+
+    monkeypatch.setattr("alexnet.inference.calibration.fit_ten_view_temperature", refuse)
+    assert alexnet("calibrate", own, hard) == 0
+    assert "note: ten views use the temperature of one view: none is best; give more" in capsys.readouterr().err
+    assert "ten_views" not in checkpoint.load(own).calibration
+    assert checkpoint.load(own).network().temperature != 1.0
+
+
+def test_the_report_has_the_temperature_of_ten_views(own, hard, helping):
+    assert alexnet("calibrate", own, hard) == 0
+    saved = checkpoint.load(own).calibration["ten_views"]
+    assert alexnet("report", own) == 0
+    assert (f"For the mean over ten views each view's logits are divided by {saved['temperature']:.3f} instead: the "
+            f"error is {saved['ece_after']:.1%}, and {saved['ece_before']:.1%} with the temperature of one view."
+            ) in words((own / "report.html").read_text())

@@ -119,4 +119,4 @@ def test_calibrate_takes_class_names_too(photos, unnamed, tmp_path, capsys):
     assert "the weights have no class names" in capsys.readouterr().err
     (tmp_path / "names.txt").write_text("\n".join(NUMBERED))
     status, said = command("calibrate", unnamed, photos, "--classes", tmp_path / "names.txt"), capsys.readouterr()
-    assert ("on these images the network is no better than a guess" if status else "before: ECE") in said.err + said.out
+    assert ("on these images it is no better than chance" if status else "before: ECE") in said.err + said.out

@@ -12,7 +12,7 @@ from rich.console import Console
 from alexnet.cli.render_metrics import comparison_table, paired_test_text
 from alexnet.inference.comparison import paired_tests
 from alexnet.inference.metrics import Errors
-from alexnet.models.checkpoint_files import HEAD
+from alexnet.models.checkpoint_files import JSON_FILE
 from alexnet.reproduce.run_settings import DifferingSetting
 from command_line import SMALL, alexnet
 from sample_images import draw
@@ -86,12 +86,12 @@ def edited(run, folder, change):
     """A copy of a run whose checkpoints record something else of their training."""
     shutil.copytree(run, folder)
     for part in ("best", "last"):
-        head = folder / part / HEAD
-        tree = json.loads(head.read_text(encoding="utf-8"))
+        json_file = folder / part / JSON_FILE
+        tree = json.loads(json_file.read_text(encoding="utf-8"))
         change(tree)
         del tree["sha256"]
         digest = hashlib.sha256(json.dumps(tree, indent=1).encode()).hexdigest()
-        head.write_text(json.dumps({**tree, "sha256": digest}, indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps({**tree, "sha256": digest}, indent=1), encoding="utf-8")
     return folder
 
 

@@ -113,7 +113,7 @@ def test_a_run_that_did_not_come_to_its_end_is_no_member_of_a_series(series, cla
     log = tmp_path / "b" / "seed-1" / "log.jsonl"
     log.write_text("".join(line for line in log.read_text().splitlines(True) if '"end"' not in line))
     assert alexnet("compare", series / "a", "--with", tmp_path / "b", class_folders) == 2
-    assert f"{tmp_path}/b/seed-1 has not come to its end: it diverged, or was stopped" in " ".join(
+    assert f"{tmp_path}/b/seed-1 has not finished: it diverged, or was stopped" in " ".join(
         capsys.readouterr().err.split())
     for name in ("best", "last"):
         shutil.rmtree(tmp_path / "b" / "seed-1" / name)
@@ -142,12 +142,12 @@ def test_one_seed_each_falls_back_to_the_test_over_images_and_says_so(series, cl
 
 @pytest.mark.parametrize(("words", "problem"), [
     (("a/seed-0", "--with", "b"), "one series has 1 run and the other 3: one run has no spread over seeds"),
-    (("--with", "b"), "compare --with takes runs before --with and after it"),
+    (("--with", "b"), "compare --with needs runs before and after --with"),
     (("a/seed-0", "b/seed-0", "--with", "a/seed-1", "b/seed-1"),
      "the runs of one series differ in recipe.learning_rate"),
     (("a/seed-0", "a/seed-0/best", "--with", "b"), "are the same run"),
-    (("a/seed-0", "copy", "--with", "b"), "hold the same weights, so they are no two runs"),
-    (("a", "nothing", "--with", "b", "none"), "are no runs, and compare takes one data set")])
+    (("a/seed-0", "copy", "--with", "b"), "hold the same weights, so they are not two runs"),
+    (("a", "nothing", "--with", "b", "none"), "are not runs, and compare takes one data set")])
 def test_series_that_would_mislead_are_refused(series, words, problem, capsys, monkeypatch):
     monkeypatch.chdir(series)
     shutil.copytree("a/seed-0", "copy", dirs_exist_ok=True)

@@ -62,6 +62,22 @@ def test_verify_reports_a_run_without_its_best_checkpoint(trained, tmp_path, cap
     assert f"{run} has no best/, although an epoch of the run was validated" in capsys.readouterr().err
 
 
+def test_verify_takes_a_folder_of_several_runs(trained, tmp_path, capsys):
+    runs = [shutil.copytree(trained, tmp_path / "runs" / f"seed-{seed}") for seed in range(2)]
+    folders = [run / part for run in runs for part in ("best", "last")]
+    assert alexnet("verify", tmp_path / "runs") == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [*map(str, folders)]
+    weights = next(folders[-1].glob("weights-*"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert alexnet("verify", tmp_path / "runs") == 2
+    assert f"{weights} is damaged: same size, other checksum" in capsys.readouterr().err
+    shutil.rmtree(folders[-1])
+    shutil.rmtree(folders[-2])
+    assert alexnet("verify", tmp_path / "runs") == 2
+    assert (f"no checkpoint in {tmp_path / 'runs/seed-1'}: the training ended before it saved one"
+            in capsys.readouterr().err)
+
+
 def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_folders, tmp_path, capsys):
     photos = shutil.copytree(class_folders, tmp_path / "photos")
     (photos / "train/ash/broken.jpg").write_bytes(b"\xff\xd8 no image")
@@ -125,10 +141,10 @@ def test_check_says_first_what_needs_attention(different, capsys):
     (different / "train/birch/07.png").write_bytes(b"<html>not found</html>")
     assert alexnet("check", different, "--side", 32) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{different}: 32 images of 2 classes (23 train, 9 val)"
+    assert lines[0] == f"{different}: 32 images of 2 classes (23 train, 9 val); 1 more cannot be decoded"
     assert lines[2] == "2 things need attention, the most harmful first:"
     text = " ".join(" ".join(lines).split())
-    assert "2. 1 image of 33 cannot be decoded: train/birch/07.png (it begins with b'<html>" in text
+    assert "2. 1 image of 33 cannot be decoded: train/birch/07.png (it begins with '<html>" in text
     assert ("1. val: 1 image of 9 is also a training image, byte for byte: val/ash/copy.png and "
             "train/ash/00.png") in text
     assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
@@ -141,6 +157,22 @@ def test_check_says_first_what_needs_attention(different, capsys):
         {"name": "val/ash/copy.png", "split": "val", "class": "ash"}]}]
     assert [image["name"] for image in found["broken"]] == ["train/birch/07.png"]
     assert [finding["kind"] for finding in found["findings"]] == ["copies_across_splits", "broken"]
+
+
+@pytest.mark.parametrize("options", [
+    ("train", "DATA", "--arch", "cifar", "--epochs", 1, "--out", "RUN"), ("check", "DATA"),
+    ("check", "DATA", "--quick"), ("pack", "DATA", "PACKED", "--side", 32)],
+    ids=lambda options: "-".join(map(str, (options[0], *options[2:3]))))
+def test_a_class_without_validation_images_is_reported_once(options, tmp_path, capsys):
+    for split, classes in (("train", ("ash", "birch", "elm")), ("val", ("ash", "elm"))):
+        for number in range(3 * len(classes)):
+            write_smooth_image(tmp_path / "DATA" / split / classes[number % len(classes)] / f"{number}.png",
+                               number + 50 * len(classes))
+    arguments = [tmp_path / each if str(each).isupper() else each for each in options]
+    assert alexnet(*arguments) == 0
+    printed = capsys.readouterr()
+    lines = " ".join((printed.out + printed.err).split()).replace("images of", "image of")
+    assert lines.count("no image of birch") + lines.count("no validation image") == 1
 
 
 def test_check_shows_the_largest_and_the_smallest_of_many_classes(tmp_path, capsys):
@@ -274,7 +306,7 @@ def test_strict_ends_with_1_if_anything_needs_attention_and_ignores_kinds(tmp_pa
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (("--ignore", "blank"), "--ignore says what --strict does not count; give --strict too, or leave it out"),
+    (("--ignore", "blank"), "--ignore has no effect without --strict; add --strict, or leave out --ignore"),
     (("--strict", "--ignore", "few_image"), "there is no such kind of finding; did you mean few_images?")])
 def test_ignore_needs_strict_and_a_kind(class_folders, capsys, options, said):
     assert alexnet("check", class_folders, *options) == 2

@@ -61,6 +61,8 @@ def test_classes_without_images_are_named(run, class_folders, tmp_path, capsys):
     missing = [name for name in classes if name not in ("birch", "date palm")]
     assert (f"\nNot measured, as there are no images of them: {', '.join(missing)} ({len(missing)} of {len(classes)} "
             "classes)\n") in capsys.readouterr().out
+    assert alexnet("evaluate", run, tmp_path / "few", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["classes_without_images"] == missing
 
 
 def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
@@ -86,8 +88,8 @@ def test_the_table_of_predict_says_where_a_calibrated_network_is_not_sure(class_
     assert alexnet("predict", class_folders / "val", "--top", 1, "--csv") == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(table) == 44
-    assert {(row["sure"], float(row["probability"]) >= 0.5) for row in table} <= {("yes", True), ("no", False)}
-    assert "no" in {row["sure"] for row in table}
+    assert {(row["sure"], float(row["probability"]) >= 0.5) for row in table} <= {("1", True), ("0", False)}
+    assert "0" in {row["sure"] for row in table}
 
 
 @pytest.mark.parametrize("engine", [[], ["--device", "cpu", "--views", "10"]], ids=["NumPy", "torch"])
@@ -101,11 +103,11 @@ def test_predict_says_which_images_the_network_was_trained_on(run, class_folders
     assert [row["trained_on"] for row in json.loads(printed.out)] == [True, False]
     assert f"{run} was trained on 1 of the 2 images (trained_on in --json and --csv)" in printed.err
     assert alexnet("predict", run, copy, new, "--csv", "--top", 1, *engine) == 0
-    assert [row["trained_on"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["yes", "no"]
+    assert [row["trained_on"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["1", "0"]
     for images, said in (([copy], "this image"), ([copy, copy], "all 2 images"), ([new], "")):
         assert alexnet("predict", run, *images, *engine) == 0
         printed = capsys.readouterr().err
-        assert f"was trained on {said}, and" in printed if said else "was trained on" not in printed
+        assert f"was trained on {said}, so a right answer" in printed if said else "was trained on" not in printed
 
 
 def test_predict_does_not_know_the_training_images_of_weights_without_a_record(run, class_folders, tmp_path, capsys):
@@ -193,6 +195,7 @@ def test_evaluate_says_which_weights_were_measured_on_which_data(run, class_fold
     assert (printed["data"], printed["splits"], printed["version"]) == (
         str(class_folders), ["val"], package.__version__)
     errors = package.evaluate([run, run / "last"], class_folders, split="val", progress=False)
-    keys = ("models", "data", "fingerprint", "splits", "version")
-    assert errors.measurement == {key: printed[key] for key in keys}
+    assert printed["classes_without_images"] == []
+    assert errors.measurement == {key: value for key, value in printed.items() if key not in errors.to_json()}
+    assert {"models", "measured", "temperatures", "baselines", "views", "networks"} < errors.measurement.keys()
     assert (errors + errors).images == 88

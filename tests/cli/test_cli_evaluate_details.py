@@ -12,7 +12,7 @@ from rich.console import Console
 from sklearn import metrics as sklearn_metrics
 
 from alexnet.cli.render_metrics import errors_text, per_class_table
-from alexnet.inference.class_metrics import per_class_metrics
+from alexnet.inference.class_metrics import ClassMetrics, PerClassMetrics, per_class_metrics
 from alexnet.inference.metrics import Errors
 from alexnet.inference.validation import predict_validation
 from alexnet.models import checkpoint
@@ -53,7 +53,7 @@ def test_per_class_metrics_of_a_folder_equal_scikit_learns(run, mixed, tmp_path,
     true, predicted = [row["true"] for row in rows], [row["predicted"] for row in rows]
     assert sum(row["correct"] == "0" for row in rows) / 44 == pytest.approx(result["top1_error"])
     assert [row["correct"] for row in rows] == [str(int(a == b)) for a, b in zip(true, predicted, strict=True)]
-    assert {(row["name"], row["true"]) for row in rows} >= {("birch/from ash 0.png", "birch"), ("ash/009.png", "ash")}
+    assert {(row["image"], row["true"]) for row in rows} >= {("birch/from ash 0.png", "birch"), ("ash/009.png", "ash")}
     for row in rows:
         assert float(row["probability"]) >= float(row["true_probability"])
     found = result["per_class"]
@@ -82,13 +82,25 @@ def test_the_table_of_classes_names_what_is_undefined(run, class_folders, tmp_pa
     assert "means over the 2 of 4 classes that have images, each of which counts the same." in " ".join(printed.split())
 
 
+@pytest.mark.parametrize("right", [1.0, 0.995, 0.5])
+def test_a_class_name_of_16_letters_fits_80_columns(right):
+    interval = 0.94, 1.0
+    springer = ClassMetrics("English springer", 395, 400, 380, right, interval, right, interval, right, interval, 0.999)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(per_class_table(PerClassMetrics((springer, springer), 2, right, right, 0.999)))
+    rows = [line for line in capture.get().splitlines() if line.startswith("English")]
+    assert len(rows) == 2
+    assert all(row.startswith("English springer ") and row.endswith("0.999") for row in rows)
+
+
 def test_details_are_of_the_measured_images_alone(run, class_folders, tmp_path, capsys):
     data = shutil.copytree(class_folders / "train", tmp_path / "data")
     shutil.copy(class_folders / "val" / "birch" / "000.png", data / "ash" / "misplaced.png")
     assert alexnet("evaluate", run, data, "--csv", tmp_path / "all.csv", "--html", tmp_path / "all.html", "--json") == 0
     assert json.loads(capsys.readouterr().out)["measured"]["trained_on"] == 120
     (row,) = csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
-    assert (row["name"], row["true"], row["predicted"], row["correct"]) == ("ash/misplaced.png", "ash", "birch", "0")
+    assert (row["image"], row["true"], row["predicted"], row["correct"]) == ("ash/misplaced.png", "ash", "birch", "0")
     page = (tmp_path / "all.html").read_text()
     assert page.count("<img") == 1
     assert "ash/misplaced.png" in page
@@ -150,13 +162,13 @@ def test_top_5_is_printed_for_more_than_five_classes_only():
 
 
 def test_the_table_of_classes_fits_80_columns(monkeypatch, capsys):
-    """With the longest entries: 100.0% in every column."""
+    """With 100% in every column, a name of 18 letters is on one line."""
     monkeypatch.setenv("COLUMNS", "80")
     labels = np.repeat([0, 1], 50)
     metrics = per_class_metrics(labels, np.eye(2, dtype=np.float32)[labels], ("Labrador retriever", "cat"))
     Console().print(per_class_table(metrics))
     printed = capsys.readouterr().out
-    assert len(re.findall(r"100\.0% \(\d\d-100\)", printed)) == 6
+    assert len(re.findall(r" 100% \(\d\d-100\)", printed)) == 6
     assert printed.count("1.000") == 3, "no AUC is cut off"
-    assert "Labrador" in printed
+    assert "Labrador retriever " in printed
     assert max(map(len, printed.splitlines())) <= 80

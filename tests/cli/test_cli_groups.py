@@ -74,7 +74,7 @@ def test_a_run_records_by_what_its_images_were_divided(photos, tmp_path, capsys)
     assert alexnet("check", photos, "--group", BURST, "--run", run, "--json") == 0
     assert "fitted to it, or to another image of its group" in json.loads(capsys.readouterr().out)["suspects_method"]
     like = ("--like", run, "--epochs", 1, "--workers", 0)
-    not_taken = f"note: {run} was trained with --group '{BURST}', which is not taken: add it"
+    not_taken = f"note: {run} was trained with --group '{BURST}', which --like does not copy; add it"
     assert alexnet("train", photos, *like, "--out", tmp_path / "like") == 0
     assert not_taken in capsys.readouterr().err
     assert alexnet("train", photos, *like, "--group", BURST, "--out", tmp_path / "grouped") == 0

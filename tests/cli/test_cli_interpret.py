@@ -84,7 +84,7 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (["attribute", "model", "photos/val/ash/000.png", "--class", "dog"], "has no class 'dog'"),
-    (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
+    (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no layer 'fc6' with feature maps"),
     (["top-patches", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has no unit 16, only 0 to 15"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
@@ -93,7 +93,7 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
     (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
     (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
     (["attribute", "model", "broken.jpg"], "broken.jpg"),
-    (["attribute", "model"], "attribute takes images after the checkpoint model")])
+    (["attribute", "model"], "attribute needs images after the checkpoint model")])
 def test_a_mistake_of_attribute_and_top_patches_is_one_sentence(files, capsys, words, sentence):
     assert alexnet(*words) == 2
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
@@ -126,7 +126,7 @@ def test_a_mistake_of_neighbors_is_one_sentence(saved, class_folders, tmp_path, 
             ([str(tmp_path / "empty"), *reference_set], "empty holds no images; name an image"),
             ([ash, *reference_set, "--count", "51"], "at most 50"),
             ([ash, *reference_set, "--out", "x.pdf"], "ends in .pdf;"),
-            (reference_set, "neighbors takes images after the checkpoint"),
+            (reference_set, "neighbors needs images after the checkpoint"),
             ([ash, *reference_set, "--count", "0"], "--count 0 must be"),
             ([ash, *reference_set, "--layer", "fc9"], "did you mean")):
         assert alexnet("neighbors", str(tmp_path / "model"), *words) == 2

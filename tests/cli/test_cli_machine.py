@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from importlib import metadata
 
@@ -73,16 +75,81 @@ def test_doctor_names_kernels_that_are_turned_off(capsys, monkeypatch):
         "ALEXNET_NATIVE=sse9 must be 0, generic, avx2, avx512, or not set")
 
 
-@pytest.mark.parametrize(("torch", "torchvision", "state", "remedy"), [
-    ("2.13.0+cpu", "0.28.0+cpu", "ok", ""), ("2.13.0", "0.28.0", "ok", ""),
-    ("2.13.0+cpu", "0.28.0", "wrong", "pip install --force-reinstall --no-deps torchvision --index-url "
-     "https://download.pytorch.org/whl/cpu"),
-    ("2.13.0", "0.28.0+cpu", "wrong", "pip install --force-reinstall --no-deps torchvision")])
-def test_doctor_names_a_torchvision_of_another_build(monkeypatch, torch, torchvision, state, remedy):
+def torchvision_check(monkeypatch, torch, torchvision, required):
     monkeypatch.setattr(installation, "_version", lambda name: torchvision)
+    monkeypatch.setattr(installation, "requires", lambda name: ["numpy", required, "scipy ; extra == 'scipy'"])
     check = installation._torchvision(torch)
     assert check is not None
+    return check
+
+
+@pytest.mark.parametrize(("torch", "torchvision", "state", "remedy"), [
+    ("2.13.0+cpu", "0.28.0+cpu", "ok", ""), ("2.13.0", "0.28.0", "ok", ""),
+    ("2.13.0+cpu", "0.28.0", "wrong", "pip install --force-reinstall --no-deps torchvision==0.28.0 --index-url "
+     "https://download.pytorch.org/whl/cpu"),
+    ("2.13.0", "0.28.0+cpu", "wrong", "pip install --force-reinstall --no-deps torchvision==0.28.0")])
+def test_doctor_names_a_torchvision_of_another_build(monkeypatch, torch, torchvision, state, remedy):
+    check = torchvision_check(monkeypatch, torch, torchvision, "torch (==2.13.0)")
     assert (check.state, check.remedy) == (state, remedy)
+
+
+@pytest.mark.parametrize(("torch", "torchvision", "wanted", "remedy"), [
+    ("2.10.0+cpu", "0.28.0+cpu", "2.13.0", "pip install --force-reinstall --no-deps torchvision==0.25.0 --index-url "
+     "https://download.pytorch.org/whl/cpu"),
+    ("2.13.0", "0.20.0", "2.5.0", "pip install --force-reinstall --no-deps torchvision==0.28.0"),
+    ("2.13.1", "0.28.0", "2.13.0", "pip install --force-reinstall --no-deps torchvision==0.28.1"),
+    ("2.14.0.dev20260101+cu130", "0.28.0", "2.13.0", "install the torchvision that https://github.com/pytorch/vision "
+     "names for torch 2.14.0.dev20260101")])
+def test_doctor_names_a_torchvision_for_another_torch(monkeypatch, torch, torchvision, wanted, remedy):
+    for required in (f"torch (=={wanted})", f"torch=={wanted}"):  # as setuptools wrote it, and writes it now
+        check = torchvision_check(monkeypatch, torch, torchvision, required)
+        assert (check.state, check.found) == (
+            "wrong", f"{torchvision} is for torch {wanted}, and this is torch {torch}: importing it fails")
+        assert check.remedy == remedy
+
+
+def test_a_torchvision_that_names_no_torch_is_only_compared_by_its_build(monkeypatch):
+    assert torchvision_check(monkeypatch, "2.13.0", "0.20.0", "torch").state == "ok"
+    monkeypatch.setattr(installation, "requires", lambda name: None)
+    assert installation._torchvision("2.13.0+cpu").state == "wrong"
+
+
+def without_torch(capsys, monkeypatch, is_installed):
+    versions = installation._version
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises ImportError
+    monkeypatch.setattr(installation, "_version", lambda name: (
+        "(missing)" if name == "torch" and not is_installed else versions(name)))
+    return examined(capsys)
+
+
+def test_doctor_without_torch_shows_all_that_needs_none_and_names_the_build_for_the_cpu(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    found = without_torch(capsys, monkeypatch, is_installed=False)
+    assert (found["torch"]["state"], found["torch"]["remedy"]) == (
+        "wrong", "pip install torch --index-url https://download.pytorch.org/whl/cpu   # without --index-url: the CUDA "
+        "build, several GB")
+    named = [f"extra {name}" for name in extras.EXTRAS]
+    assert list(found) == ["alexnet", "python", "torch", "packages", "native kernels", *named, "cache"]
+    assert f"numpy {metadata.version('numpy')}" in found["packages"]["found"]
+
+
+@pytest.mark.parametrize(("platform", "line"), [
+    ("linux", "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cpu"),
+    ("darwin", "pip install --force-reinstall torch")])
+def test_doctor_installs_a_torch_again_that_cannot_be_imported(capsys, monkeypatch, platform, line):
+    monkeypatch.setattr(sys, "platform", platform)
+    found = without_torch(capsys, monkeypatch, is_installed=True)
+    assert found["torch"]["found"].startswith("cannot be imported: ")
+    assert found["torch"]["remedy"].partition("   #")[0] == line
+
+
+def test_doctor_works_where_torch_is_not_installed():
+    """In a process of its own, in which no test has imported torch."""
+    ran = subprocess.run([sys.executable, "-c", "import sys; sys.modules['torch'] = None; "
+                          "from alexnet.cli.main import main; main(['doctor'])"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "native kernels  " in ran.stdout
+    assert "extra serve" in ran.stdout
 
 
 # --- cache ---

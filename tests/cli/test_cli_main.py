@@ -45,7 +45,7 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--epochs", "0.5"], "0.5 must be a whole number"),
     (["train", "PHOTOS", "--micro-batch", "2.5"], "2.5 must be a whole number"),
     (["explain", "paper", "--size", "224.5"], "224.5 must be a whole number"),
-    (["explain", "paper", "--html", "page.txt"], "page.txt ends in .txt; let it be .html or .htm"),
+    (["explain", "paper", "--html", "page.txt"], "page.txt ends in .txt; name a file that ends in .html or .htm"),
     (["explain", "paper", "--html", "PHOTOS"], "is a folder; name a file in it"),
     (["trian", "x"], "trian"),
     (["train", "nowhere"], "there is no nowhere"),
@@ -56,7 +56,13 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--set", "recipe.batch_size=0"], "batch_size 0 must be at least 1"),
     (["train", "PHOTOS", "--arch", "torchvision", "--set", "arch.input.crop=32"], "needs 63 or more"),
     (["train", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "use --precision bf16 or fp32"),
-    (["train", "PHOTOS", "--epochs", "many"], "many"),
+    (["train", "PHOTOS", "--epochs", "many"], "--epochs must be a whole number, such as 20, and is 'many'  (alexnet"),
+    (["train", "PHOTOS", "--lr", "low"], "--lr must be a number, such as 0.5, and is 'low'  (alexnet train --help"),
+    (["train", "PHOTOS", "--save-minutes", "x"], "--save-minutes must be a number, such as 0.5, and is 'x'"),
+    (["train", "PHOTOS", "more"],
+     "alexnet train takes no further argument, and got more; leave that out, or put a name that has spaces in quotes"),
+    (["train", "PHOTOS", "--init", "pretrianed"], "pretrianed does not exist; did you mean pretrained?"),
+    (["evaluate", "torchvison", "PHOTOS"], "torchvison does not exist; did you mean torchvision?"),
     (["train", "PHOTOS", "--epochs", "0"], "epochs 0 must be at least 1"),
     (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
     *(([*words, "https://host.invalid/w.pth", *more], "https://host.invalid/w.pth is a URL, and checkpoints must be "
@@ -66,11 +72,11 @@ def test_help_lists_every_command_in_under_a_second():
     (["import", "https://host.invalid/w.pth", "out"], "https://host.invalid/w.pth is a URL, and weights must be files"),
     (["explain", "https://host.invalid/w.pth"], "https://host.invalid/w.pth is a URL, and networks must be files"),
     (["report", "https://host.invalid/runs/a"], "https://host.invalid/runs/a is a URL, and runs must be files"),
-    (["evaluate", "RUN"], "evaluate takes checkpoints and then the data"),
+    (["evaluate", "RUN"], "evaluate needs checkpoints and then the data"),
     (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
     (["evaluate", "RUN", "RUN"], "is a run or a checkpoint, not images; name the data"),
     (["evaluate", "RUN", "PHOTOS", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
-    (["predict", "RUN"], "predict takes images after the checkpoint"),
+    (["predict", "RUN"], "predict needs images after the checkpoint"),
     (["predict", "RUN", "nowhere.jpg"], "nowhere.jpg does not exist"),
     (["report", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
     (["report", "RUN/report.html"], "report.html is not a run; give a folder that `alexnet train` made"),
@@ -108,9 +114,10 @@ def test_a_closed_pipe_ends_the_command_silently_with_141():
     os.close(write)
 
 
-def test_an_error_of_the_file_system_is_one_sentence(capsys):
-    assert alexnet("figure", "2", "paper", "--out", "/proc/a.png") == 2
-    assert "alexnet: /proc/a.png cannot be read or written (" in (printed := capsys.readouterr().err)
+def test_an_error_of_the_file_system_is_one_sentence(tmp_path, capsys):
+    out = tmp_path / f"{'a' * 300}.png"  # the folder can be written to, and no file of this name
+    assert alexnet("figure", "2", "paper", "--out", out) == 2
+    assert f"alexnet: {out} cannot be read or written (" in (printed := capsys.readouterr().err)
     assert "Errno" not in printed
 
 
@@ -154,7 +161,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize(("error", "expected"), [
     (UserError("side 0 must be at least 1", "choose another"), Failure("side 0 must be at least 1; choose another", 2)),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
-     Failure("a.jpg cannot be read or written (no such file or directory); check the name, and who may use it", 2)),
+     Failure("a.jpg cannot be read or written (no such file or directory); check the name and its permissions", 2)),
     (OSError(errno.ENOSPC, "No space left on device"), Failure("no space left on device; make room on the disk", 2)),
     (Stopped("stopped by SIGTERM"), Failure("stopped by SIGTERM", 143, every_rank=False)),
     (RuntimeError("a fault of the program"), None)])

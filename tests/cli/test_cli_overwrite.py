@@ -50,6 +50,21 @@ def path_arguments():
                 if "Path" in str(argument.hint) or "OUT" in argument.name:
                     yield command, argument.name
 
+PLACES = {
+    **WRITTEN,
+    ("demo", "--out"): ["--out", "OUT"],
+    ("import", "OUT"): ["absent.pth", "OUT"],
+    ("pack", "DEST"): ["absent", "OUT"],
+    ("reproduce", "--out"): ["dropout", "--data", "absent", "--out", "OUT", "--results", "results.jsonl"],
+    ("reproduce", "--archive"): ["dropout", "--data", "absent", "--archive", "OUT"],
+    ("reproduce", "--results"): ["dropout", "--data", "absent", "--results", "OUT"],
+    ("results", "--page"): ["absent", "--page", "OUT.md"],
+    ("train", "--out"): ["embedded", "--arch", "small", "--out", "OUT"]}
+"""Arguments that are a file or folder to write -> a command line with it. `train` looks for its data first."""
+
+IN_THE_NETWORK = {("calibrate", "CHECKPOINT"), ("report", "RUN")}
+"""Arguments that are read first. test_cli_refusals holds that they must be writable."""
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -61,6 +76,26 @@ def folder(tmp_path, monkeypatch):
 def test_every_path_in_the_command_tree_has_a_rule():
     found = [(command, name) for command, name in path_arguments() if name not in READ]
     assert sorted(found) == sorted([*WRITTEN, *OTHER_RULES])
+
+
+def test_every_written_path_has_a_command_line_that_names_a_place():
+    assert {*PLACES} | IN_THE_NETWORK == {*WRITTEN, *OTHER_RULES}
+
+
+@pytest.mark.parametrize("where", ["photo.png/OUT", "photo.png/more/OUT", "/proc/nope/OUT"])
+@pytest.mark.parametrize("case", PLACES, ids=" ".join)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(case, where, folder, capsys):
+    """The superuser, too, can make nothing in /proc, although its permissions allow it."""
+    if where.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("no /proc on this system")
+    before = sorted(folder.rglob("*"))
+    arguments = [where.replace("OUT", word) if word.startswith("OUT") else word for word in PLACES[case]]
+    assert alexnet(case[0], *arguments) == 2
+    said = capsys.readouterr().err
+    assert " cannot be written, as " in said
+    assert "packing" not in said
+    assert "absent" not in said
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("case", WRITTEN, ids=" ".join)

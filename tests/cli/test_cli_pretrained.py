@@ -80,15 +80,15 @@ def test_a_folder_of_images_is_not_taken_for_a_checkpoint_even_if_it_is_called_b
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    ((), "predict takes images"),
+    ((), "predict needs images"),
     (("nowhere.jpg",), "nowhere.jpg does not exist; name an image, or a folder of images"),
     (("nowhere",), "nowhere does not exist"),
     (("runs/nowhere", "photo.png"), "runs/nowhere does not exist; give a run's folder"),
     (("empty",), "empty holds no images"),
     (("empty", "photo.png"), "empty is not a checkpoint"),
-    (("{run}",), "predict takes images after the checkpoint {run}"),
-    (("{run}/best",), "predict takes images after the checkpoint {run}/best"),
-    (("pretrained",), "predict takes images after the checkpoint pretrained"),
+    (("{run}",), "predict needs images after the checkpoint {run}"),
+    (("{run}/best",), "predict needs images after the checkpoint {run}/best"),
+    (("pretrained",), "predict needs images after the checkpoint pretrained"),
     (("broken", "photo.png"), "broken is not a checkpoint"),
     (("https://example.invalid/net.pth", "photo.png"), "is a URL, and checkpoints must be files"),
     (("net.caffemodel", "photo.png"), "needs its mean image too"),
@@ -122,7 +122,7 @@ def test_evaluate_without_a_checkpoint(pretrained, class_folders, run, capsys):
     assert theirs["top1_error"] == pytest.approx(ours["top1_error"], abs=0.02)  # its weights are in fp16
     assert theirs["loss"] != ours["loss"]
     assert alexnet("evaluate", run) == 2
-    assert "evaluate takes checkpoints and then the data" in capsys.readouterr().err
+    assert "evaluate needs checkpoints and then the data" in capsys.readouterr().err
 
 
 def test_evaluate_prints_the_name_and_not_the_path_of_the_package(pretrained, class_folders, capsys):
@@ -145,10 +145,10 @@ def test_other_commands_use_it_too(pretrained, class_folders, capsys, command, o
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (("attribute",), "attribute takes images; alexnet attribute [CHECKPOINT] IMAGE..."),
-    (("attribute", "pretrained"), "attribute takes images after the checkpoint pretrained"),
-    (("features", "pretrained", "made.npz"), "features takes DATA OUT after the checkpoint pretrained"),
-    (("map", "pretrained"), "map takes DATA after the checkpoint pretrained"),
+    (("attribute",), "attribute needs images; write: alexnet attribute [CHECKPOINT] IMAGE..."),
+    (("attribute", "pretrained"), "attribute needs images after the checkpoint pretrained"),
+    (("features", "pretrained", "made.npz"), "features needs DATA OUT after the checkpoint pretrained"),
+    (("map", "pretrained"), "map needs DATA after the checkpoint pretrained"),
 ])
 def test_a_missing_argument_is_named(pretrained, capsys, arguments, sentence):
     assert alexnet(*arguments) == 2
@@ -170,8 +170,9 @@ def test_an_answer_below_50_percent_is_marked_and_explained(pretrained, capsys):
     assert alexnet("predict", "photo.png", "photos", "--top", "1") == 0
     printed = capsys.readouterr()
     assert printed.out.count("\n  not sure:\n") == 3
-    assert ("note: the network is not sure of 3 of 3 images: below 50%, its likeliest class is wrong more often than "
-            "right. It knows 4 classes; alexnet list weights trees-4 lists them") in printed.err
+    assert ("note: the network is not sure of 3 of 3 images: the likeliest class has a probability below "
+            "50%, and is then wrong more often than right. It knows 4 classes; alexnet list weights trees-4 lists "
+            "them") in printed.err
 
 
 def test_an_uncalibrated_network_is_never_said_to_be_unsure(pretrained, run, capsys):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from alexnet._runtime import local_files
 from command_line import SMALL, alexnet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -13,8 +14,8 @@ TRAIN = [
     (["--arch", "smal"], "there is no network 'smal'; did you mean small?"),
     (["--arch", "paper", "--set", "arch.input.crop=20"], "an input of 20 pixels is too small for paper"),
     (["--recipe", "moden"], "there is no recipe 'moden'; did you mean modern?"),
-    (["--precision", "fp16", "--device", "cpu"], "fp16 on a CPU has no fast instructions"),
-    (["--device", "cuda:99"], "device cuda:99 is absent"),
+    (["--precision", "fp16", "--device", "cpu"], "fp16 is not supported on a CPU"),
+    (["--device", "cuda:99"], "device cuda:99 is not available"),
     (["--workers", "-1"], "--workers -1 must be 0 or more"),
     (["--seed", "-1"], "--seed -1 must be 0 or more"),
     (["--save-minutes", "-1"], "--save-minutes -1.0 must be 0 or more"),
@@ -52,25 +53,26 @@ def test_train_refuses_before_it_packs(refused, tmp_path, options, sentence):
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
-    (["--arch", "cifar"], "was begun with another network"),
-    (["--seed", "7"], "was begun with another seed (0 then, 7 now)"),
-    (["--lr", "0.3"], "was begun with another recipe"), (["--precision", "fp32"], None)])
+    (["--arch", "cifar"], "was started with another network"),
+    (["--seed", "7"], "was started with another seed (0 then, 7 now)"),
+    (["--lr", "0.3"], "was started with another recipe"), (["--precision", "fp32"], None)])
 def test_train_refuses_to_resume_another_run_before_it_packs(refused, run, tmp_path, options, sentence):
     shutil.copytree(run, tmp_path / "run")
     if sentence is None:  # where the processor has bf16, the run was trained in it
         from alexnet._runtime.devices import choose_precision
         if choose_precision("auto", "cpu") == "fp32":
             pytest.skip("this processor trains in fp32 by default")
-        sentence = "was begun with another precision"
+        sentence = "was started with another precision"
     assert sentence in refused("train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run", *options)
 
 
 @pytest.mark.parametrize(("division", "options", "sentence"), [
-    ({}, ["--fold", "2/5"], "was begun without --fold, and this is on fold 2/5"),
-    ({"fold": [1, 5]}, ["--fold", "2/5"], "was begun on fold 1/5, and this is on fold 2/5"),
-    ({"fold": [1, 5]}, [], "was begun on fold 1/5, and this is without --fold"),
-    ({}, ["--group", "folder"], "was begun without --group, and this is with --group folder"),
-    ({"group": "{tree}_{n}.png"}, ["--group", "folder"], "was begun with --group {tree}_{n}.png, and this is with")])
+    ({}, ["--fold", "2/5"], "was started without --fold and is now resumed on fold 2/5"),
+    ({"fold": [1, 5]}, ["--fold", "2/5"], "was started on fold 1/5 and is now resumed on fold 2/5"),
+    ({"fold": [1, 5]}, [], "was started on fold 1/5 and is now resumed without --fold"),
+    ({}, ["--group", "folder"], "was started without --group and is now resumed with --group folder"),
+    ({"group": "{tree}_{n}.png"}, ["--group", "folder"],
+     "was started with --group {tree}_{n}.png and is now resumed with")])
 def test_train_refuses_to_resume_with_other_images_before_it_packs(
         refused, run, tmp_path, division, options, sentence):
     shutil.copytree(run, tmp_path / "run")
@@ -84,7 +86,7 @@ def test_train_refuses_to_resume_on_data_of_other_class_names_before_it_packs(re
     shutil.copytree(run, tmp_path / "run")
     for split in ("train", "val"):
         (tmp_path / "PHOTOS" / split / "ash").rename(tmp_path / "PHOTOS" / split / "aspen")
-    assert "was begun with other classes ('ash' then, 'aspen' now)" in refused(
+    assert "was started with other classes ('ash' then, 'aspen' now)" in refused(
         "train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run")
 
 
@@ -92,7 +94,7 @@ def test_train_refuses_to_resume_on_data_of_another_number_of_classes(refused, r
     shutil.copytree(run, tmp_path / "run")
     for split in ("train", "val"):
         shutil.rmtree(tmp_path / "PHOTOS" / split / "ash")
-    assert "was begun with data of 4 classes, and this data has 3" in refused(
+    assert "was started with data of 4 classes, and this data has 3" in refused(
         "train", tmp_path / "PHOTOS", "--resume", "--out", tmp_path / "run")
 
 
@@ -112,11 +114,23 @@ def test_an_unknown_split_is_refused_before_packing(refused, run, tmp_path, comm
     (["top-patches", "RUN", "PHOTOS", "--layer", "conv1", "--unit", "999"], "conv1 has no unit 999"),
     (["neighbors", "RUN", "PHOTOS/val/ash/000.png", "--reference-set", "PHOTOS", "--layer", "fc99"], "no layer 'fc99'"),
     (["features", "RUN", "PHOTOS", "f.npz", "--layer", "fc99"], "has no layer 'fc99'"),
-    (["reproduce", "dropout", "--data", "PHOTOS", "--precision", "fp16", "--device", "cpu"], "fp16 on a CPU"),
+    (["reproduce", "dropout", "--data", "PHOTOS", "--precision", "fp16", "--device", "cpu"], "fp16 is not supported"),
     (["reproduce", "dropout", "--data", "PHOTOS", "--side", "48"], "--side 48 must be 32 or 64"),
+    (["reproduce", "dropout", "--data", "PHOTOS", "--images-per-class", "1000"], "dropout trains on 1,000 images per "
+     "class, and the smallest class has 30; give --images-per-class 30 or fewer"),
+    (["reproduce", "augmentation", "--data", "PHOTOS", "--images-per-class", "20"], "and the smallest class has 30"),
+    (["reproduce", "dropout", "--data", "PHOTOS"], "dropout trains on 100 images per class, and the smallest class"),
     (["lr-find", "PHOTOS", "--arch", "smal"], "there is no network 'smal'"),
-    (["lr-find", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "fp16 on a CPU"),
-    (["evaluate", "RUN", "PHOTOS", "--device", "cuda:99"], "device cuda:99 is absent")])
+    (["lr-find", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "fp16 is not supported"),
+    (["evaluate", "RUN", "PHOTOS", "--device", "cuda:99"], "device cuda:99 is not available")])
 def test_other_mistakes_are_refused_before_packing(refused, run, tmp_path, command, sentence):
     words = [word.replace("PHOTOS", str(tmp_path / "PHOTOS")).replace("RUN", str(run)) for word in command]
     assert sentence in refused(*words)
+
+
+@pytest.mark.parametrize("command", [["calibrate", "RUN", "PHOTOS"], ["report", "RUN", "--data", "PHOTOS"]])
+def test_a_network_that_cannot_be_changed_is_refused_before_packing(refused, run, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(local_files, "is_writable", lambda folder: False)
+    words = [word.replace("PHOTOS", str(tmp_path / "PHOTOS")).replace("RUN", str(run)) for word in command]
+    assert f"{run}" in (said := refused(*words))
+    assert "is not a folder that you may write to; name another place" in said

@@ -10,9 +10,9 @@ from dataclasses import fields
 import pytest
 
 from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.preset_listing import field_meanings
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import RECIPES
-from alexnet.architecture.settings import field_meanings
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 from command_line import SMALL, alexnet
 

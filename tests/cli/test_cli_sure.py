@@ -11,7 +11,14 @@ from PIL import Image
 
 from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError
-from alexnet.inference.confidence import always_sure_note, below_text, is_sure, require_threshold, threshold_of
+from alexnet.inference.confidence import (
+    always_sure_note,
+    below_text,
+    is_sure,
+    require_threshold,
+    several_views_note,
+    threshold_of,
+)
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models import checkpoint
 from alexnet.serving.served_model import ServedModel
@@ -77,6 +84,23 @@ def test_with_two_classes_half_marks_none_and_this_is_said():
     assert always_sure_note(4, True, 0.25)
 
 
+def test_ten_views_of_a_calibrated_network_are_said_to_be_calibrated_for_one(photos, trained, tmp_path, capsys):
+    assert several_views_note(True, 10, False) == (
+        "the probabilities are calibrated for one view; those of ten views are averages, which are less well "
+        "calibrated")
+    assert not several_views_note(True, 1, False)
+    assert not several_views_note(False, 10, False)
+    assert not several_views_note(True, 10, True)
+    saved = checkpoint.load(trained)
+    temperature = {"temperature": 2.0, "fitted_images": 20, "measured_images": 20, "ece_before": 0.1, "ece_after": 0.0}
+    one, ten = tmp_path / "one", tmp_path / "ten"
+    checkpoint.save(replace(saved, calibration=temperature), one)
+    checkpoint.save(replace(saved, calibration={**temperature, "ten_views": temperature}), ten)
+    for weights, views, is_said in ((one, 10, True), (one, 1, False), (ten, 10, False), (trained, 10, False)):
+        assert alexnet("predict", weights, photos / "0.png", "--views", views) == 0
+        assert ("note: the probabilities are calibrated for one view" in capsys.readouterr().err) == is_said
+
+
 def test_table_csv_and_json_mark_the_same_images(trained, photos, probabilities, capsys):
     threshold = sum(sorted(probabilities.values())[1:3]) / 2  # two are below, two are not
     assert alexnet("predict", trained, photos, "--sure", threshold, "--json") == 0
@@ -84,11 +108,11 @@ def test_table_csv_and_json_mark_the_same_images(trained, photos, probabilities,
     found = {row["image"].rpartition("/")[2]: row["sure"] for row in json.loads(printed.out)}
     assert found == {name: probability >= threshold for name, probability in probabilities.items()}
     assert sum(found.values()) == 2
-    assert "the network is not sure of 2 of 4 images: its likeliest class is below" in printed.err
-    assert "the network is not calibrated, so a probability does not say how often it is right" in printed.err
+    assert "the network is not sure of 2 of 4 images: the likeliest class has a probability below" in printed.err
+    assert "is not calibrated (alexnet calibrate RUN DATA), so a probability does not say how often" in printed.err
     assert alexnet("predict", trained, photos, "--sure", threshold, "--csv", "--top", 1) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {row["image"].rpartition("/")[2]: row["sure"] == "yes" for row in rows} == found
+    assert {row["image"].rpartition("/")[2]: row["sure"] == "1" for row in rows} == found
     assert alexnet("predict", trained, photos, "--sure", threshold) == 0
     assert capsys.readouterr().out.count("  not sure:\n") == 2
 
@@ -104,10 +128,13 @@ def test_csv_has_a_row_for_each_class_so_with_top_1_one_for_each_photo(trained, 
 
 
 def test_what_a_threshold_means_is_said_by_whether_the_network_is_calibrated():
-    assert below_text(True, None) == "below 50%, its likeliest class is wrong more often than right"
-    assert below_text(True, 0.8) == "below 80%, the threshold of --sure, fewer than 80% of such answers are right"
-    assert below_text(False, 0.8).startswith("its likeliest class is below 80%, the threshold of --sure; the network "
-                                             "is not calibrated")
+    assert below_text(True, None) == (
+        "the likeliest class has a probability below 50%, and is then wrong more often than right")
+    assert below_text(True, 0.8) == (
+        "the likeliest class has a probability below 80%, the threshold of --sure, and is then right in fewer than "
+        "80% of cases")
+    assert below_text(False, 0.8).startswith("the likeliest class has a probability below 80%, the threshold of "
+                                             "--sure; the network is not calibrated")
 
 
 @pytest.mark.parametrize(("sure_from", "calibrated", "sure", "used"), [
@@ -139,7 +166,7 @@ def test_only_unsure_prints_the_marked_images_in_every_form(trained, photos, pro
     assert alexnet("predict", *options, "--csv", "--top", 1) == 0
     rows = rows_of(capsys.readouterr().out)
     assert {row["image"].rpartition("/")[2] for row in rows} == unsure
-    assert {row["sure"] for row in rows} == {"no"}
+    assert {row["sure"] for row in rows} == {"0"}
     assert alexnet("predict", *options) == 0
     printed = capsys.readouterr().out
     assert printed.count("  not sure:\n") == 2
@@ -150,7 +177,7 @@ def test_only_unsure_without_a_calibration_or_a_threshold_is_refused(trained, ph
     assert alexnet("predict", trained, photos, "--only-unsure", "--csv") == 2
     printed = capsys.readouterr()
     assert not printed.out
-    assert "is not calibrated, so which images it is sure of is unknown" in printed.err
+    assert "is not calibrated, so --only-unsure has no threshold" in printed.err
     assert "alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8" in printed.err
 
 
@@ -164,7 +191,7 @@ def test_only_unsure_of_images_that_are_all_sure_prints_none_and_says_so(trained
 def test_only_unsure_takes_the_threshold_of_a_calibrated_network(capsys):
     """Of the embedded photographs the pretrained network is sure of some: the ones that are left out."""
     assert alexnet("predict", PHOTOGRAPHS, "--csv", "--top", 1) == 0
-    marked = {row["image"] for row in rows_of(capsys.readouterr().out) if row["sure"] == "no"}
+    marked = {row["image"] for row in rows_of(capsys.readouterr().out) if row["sure"] == "0"}
     assert alexnet("predict", PHOTOGRAPHS, "--csv", "--top", 1, "--only-unsure") == 0
     assert {row["image"] for row in rows_of(capsys.readouterr().out)} == marked
     assert 0 < len(marked) < 14

@@ -42,15 +42,16 @@ def test_a_finished_run_is_resumed_without_repeating_its_options(run, class_fold
 @pytest.mark.slow
 def test_a_run_with_a_damaged_checkpoint_is_resumed_from_the_previous_one(run, class_folders, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    head = tmp_path / "run" / "last" / "checkpoint.json"
-    head.write_bytes(head.read_bytes()[:-9])
+    json_file = tmp_path / "run" / "last" / "checkpoint.json"
+    json_file.write_bytes(json_file.read_bytes()[:-9])
     command = [sys.executable, "-m", "alexnet", "train", str(class_folders), "--resume", "--epochs", "6", "--out",
                str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"note: {head} is damaged; {head.with_name('checkpoint.previous.json')} is used instead" in done.stderr
+    previous = json_file.with_name("checkpoint.previous.json")
+    assert f"note: {json_file} is damaged; {previous} is used instead" in done.stderr
     assert "UserWarning" not in done.stderr
     assert "resuming after 5 of 6 epochs" in done.stderr
-    assert json.loads(head.read_text())["training"] == json.loads(
+    assert json.loads(json_file.read_text())["training"] == json.loads(
         (run / "last" / "checkpoint.json").read_text())["training"]
 
 
@@ -113,7 +114,7 @@ def test_every_option_of_the_command_is_an_argument_of_alexnet_train():
         options[name] = inspect.signature(command.train).parameters[name].default
     arguments = inspect.signature(alexnet_package.train).parameters
     assert options.keys() - {"allocator"} == arguments.keys() - {"data", "about", "progress", "transform"}
-    assert all(arguments[name].default == (() if name == "settings" else default)
+    assert all(arguments[name].default == default
                for name, default in options.items() if name != "allocator")
 
 

@@ -92,7 +92,7 @@ def test_a_run_on_one_of_several_gpus_prints_the_torchrun_line(
     object.__setattr__(trainer.spec, "device", device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     lines = list(describe(trainer, TrainRequest(data="data", out=spec.out, options={}), None))
-    line = ("note: this host has 8 GPUs and one of them trains; all of them: torchrun --standalone --nproc-per-node "
+    line = ("note: this host has 8 GPUs, of which one is used; to use all: torchrun --standalone --nproc-per-node "
             "gpu -m alexnet train data --arch small")
     assert (line in lines) == noted
     assert any("GPUs" in line for line in lines) == noted

@@ -48,7 +48,7 @@ def test_a_diverging_learning_rate_is_answered_with_the_option(class_folders: Pa
 
 
 def test_python_gets_the_same_errors(run: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"device mps:7 is absent|there is no device"):
+    with pytest.raises(UserError, match=r"device mps:7 is not available|there is no device"):
         package.load(run, "mps:7")
     model = package.load(run, "auto")
     for path, words in (("nope.jpg", "nope.jpg cannot be read: no such file or directory; check the name"),

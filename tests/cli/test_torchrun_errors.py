@@ -55,7 +55,7 @@ def test_the_rank_whose_problem_it_is_is_the_root_cause(failures):
 
 
 def test_a_rank_that_lost_another_is_not_the_root_cause(failures):
-    lost = PeerLostError("process 0 of 2 waited for another that is gone")
+    lost = PeerLostError("process 0 of 2 waited for another process that has ended")
     assert failures(lost, UserError("the disk is full", "make room")).get_first_failure()[0] == 1
     assert failures(lost, ValueError("the disk is full")).get_first_failure()[1].timestamp == 1_800_000_000
 

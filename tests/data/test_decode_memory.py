@@ -44,7 +44,9 @@ def turned(image: Image.Image) -> bytes:
 
 FORMATS = {
     "jpeg": ("RGB", "JPEG", {}), "progressive": ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
-    "cmyk": ("CMYK", "JPEG", {}), "png": ("RGBA", "PNG", {}), "palette": ("P", "PNG", {}),
+    "cmyk": ("CMYK", "JPEG", {}), "progressive cmyk": ("CMYK", "JPEG", {"progressive": True}),
+    "leftover bytes": ("RGB", "JPEG", {}), "leftover bytes, cmyk": ("CMYK", "JPEG", {}),
+    "png": ("RGBA", "PNG", {}), "palette": ("P", "PNG", {}),
     "tiff": ("F", "TIFF", {}), "webp": ("RGBA", "WEBP", {"quality": 20}), "gif": ("P", "GIF", {}),
     "lzw": ("RGB", "TIFF", {"compression": "tiff_lzw"}), "bmp": ("RGB", "BMP", {})}
 
@@ -58,7 +60,12 @@ def test_the_estimate_covers_the_growth_of_the_resident_memory(name, tmp_path):
         image = picture(side, mode)
         if kind in ("JPEG", "WEBP"):
             options = options | {"exif": turned(image)}
-        image.save(tmp_path / size, kind, **options)
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        data = file.getvalue()
+        if name.startswith("leftover bytes"):  # after the last block: Pillow decodes it instead of simplejpeg
+            data = data[:-2] + bytes(20) + data[-2:]
+        (tmp_path / size).write_bytes(data)
     cost = decode_cost((tmp_path / "large").read_bytes())
     output = subprocess.run([sys.executable, "-c", MEASURE, tmp_path / "small", tmp_path / "large"],
                             capture_output=True, text=True, check=True).stdout
@@ -68,7 +75,7 @@ def test_the_estimate_covers_the_growth_of_the_resident_memory(name, tmp_path):
 
 
 def test_what_is_no_image_costs_its_bytes_alone():
-    assert decode_cost(b"no image") == (0, 8, False)
+    assert decode_cost(b"no image") == (0, 8, False, True)
 
 
 def chunk(kind, data):
@@ -88,7 +95,7 @@ def test_a_header_of_millions_of_pieces_is_not_read_to_its_end(name):
     start, piece = PIECES[name]
     data = start + piece * ((20_000_000 - len(start)) // len(piece))
     began = time.process_time()
-    assert decode_cost(data) == (0, UNKNOWN, True)
+    assert decode_cost(data) == (0, UNKNOWN, True, True)
     assert time.process_time() - began < 0.25
     with pytest.raises(BadImage, match="x cannot be decoded: it consists of too many small pieces"):
         decode(data, "x")
@@ -102,14 +109,14 @@ def test_a_long_animation_is_no_file_of_too_many_pieces():
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     data = file.getvalue()
     assert len(data) > 1_000_000
-    assert decode_cost(data) == (280_000, 12 * 280_000 + len(data), False)
+    assert decode_cost(data) == (280_000, 12 * 280_000 + len(data), False, True)
     np.testing.assert_array_equal(decode(data, "x")[..., 0], noise)
 
 
-def test_an_upright_baseline_jpeg_costs_half_of_a_progressive_one():
+def test_a_baseline_jpeg_costs_less_than_a_progressive_one():
     costs = []
     for progressive in (False, True):
         file = io.BytesIO()
         picture(100, "RGB").save(file, "JPEG", progressive=progressive)
         costs.append(decode_cost(file.getvalue()).memory - len(file.getvalue()))
-    assert costs == [7 * 10_000, 13 * 10_000]
+    assert costs == [8 * 10_000, 13 * 10_000]

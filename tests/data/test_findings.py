@@ -16,6 +16,7 @@ from alexnet.data.findings import baseline, count_findings, pack_findings, scan_
 from alexnet.data.packing import pack
 from alexnet.data.scan import scan
 from alexnet.data.sources.detect import open_dataset
+from alexnet.data.sources.embedded import open_embedded
 from sample_images import write_smooth_image
 
 
@@ -59,8 +60,8 @@ def test_a_copy_in_another_split_and_another_class_is_one_finding(folder):
     shutil.copy(folder / "train/ash/00.png", folder / "val/birch/other name.png")
     assert found(folder) == {"copies_across_splits": (
         "val: 1 image of 9 is also a training image, byte for byte: val/birch/other name.png and "
-        "train/ash/00.png; 1 of 1 has a copy in another class; delete one copy, that in the wrong class; otherwise the "
-        "error on val looks better than it is")}
+        "train/ash/00.png; 1 of 1 has a copy in another class; delete one copy, the one in the wrong class; otherwise "
+        "the error on val looks better than it is")}
 
 
 def test_few_training_images_in_all_call_for_trained_weights(folder, monkeypatch):
@@ -70,6 +71,11 @@ def test_few_training_images_in_all_call_for_trained_weights(folder, monkeypatch
         "23 training images (12 a class on average) are few for training from scratch; start from trained weights: "
         "train --init pretrained (in this package, 64 pixels), --init torchvision (224 pixels, 244 MB to download), or "
         "--init RUN with a run of yours")}
+
+
+def test_patches_of_the_package_get_no_advice_of_trained_weights():
+    """Those weights are of objects, and the class of a patch is the photograph that it was cut from."""
+    assert "few_images_in_all" not in {each.kind for each in count_findings(Catalog(open_embedded(12, 3)))}
 
 
 def test_an_image_in_two_classes_is_named_with_both(folder):
@@ -155,6 +161,8 @@ def test_classes_of_one_image_of_which_none_is_held_out_are_named(tmp_path):
     for finding in (count_findings(Catalog(open_dataset(tmp_path / "x"))), pack_findings(packed)):
         assert {each.kind: each.problem for each in finding}["unmeasured_classes"] == (
             "there is no image of elm, oak (2 of 4 classes), so the error says nothing of them")
+        assert {each.kind: each.remedy for each in finding}["unmeasured_classes"] == (  # there is no folder val
+            "add images of them to the data: 10% of each class are then held out as val")
 
 
 def test_chance_and_largest_class_are_measured_on_val(tmp_path):
@@ -182,6 +190,19 @@ def test_small_and_blank_images(folder):
 def test_small_images_throughout_call_for_a_network_of_their_size(folder):
     assert "32 images of 32 are smaller" in found(folder, side=224)["small_images"]
     assert "--arch cifar is made for images of this size" in found(folder, side=224)["small_images"]
+
+
+def test_very_long_images_are_named_the_worst_first_with_the_share_that_is_seen(folder):
+    for name, size in (("strip", (40, 3000)), ("banner", (500, 100)), ("wide", (96, 32)), ("pole", (40, 200)),
+                       ("panorama", (128, 32))):  # wide is exactly 3 times as long
+        write_smooth_image(folder / "train/ash/x.png", len(name))
+        with Image.open(folder / "train/ash/x.png") as image:
+            image.resize(size).save(folder / f"train/ash/{name}.png")
+    (folder / "train/ash/x.png").unlink()
+    assert found(folder)["elongated"] == (
+        "4 images of 37 have one side more than 3 times as long as the other, and the network sees the central square "
+        "at most: 1.3% of train/ash/strip.png with 40 x 3,000, 20% of train/ash/banner.png with 500 x 100, 20% of "
+        "train/ash/pole.png with 40 x 200 and 1 more; cut out the parts that matter")
 
 
 # --- The scan ---------------------------------------------------------------------------------------------------------

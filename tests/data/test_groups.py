@@ -104,7 +104,7 @@ def test_a_column_group_is_preferred_and_several_others_are_refused(tmp_path):
     table = tmp_path / "table.csv"
     rows = [f"fox{group}_{number}.jpg,{group},x{number}" for group in range(10) for number in range(4)]
     table.write_text("\n".join(["file,site,camera", *rows]))
-    with pytest.raises(UserError, match=r"several columns that may be the groups: site, camera; call the column"):
+    with pytest.raises(UserError, match=r"several columns that may be the groups: site, camera; copy the table, "):
         open_dataset(tmp_path / "photos", group=str(table))
     table.write_text("\n".join(["file,Group,camera", *rows]))
     assert len(set(open_dataset(tmp_path / "photos", group=str(table)).grouping.groups.values())) == 10
@@ -117,7 +117,7 @@ def test_a_column_group_is_preferred_and_several_others_are_refused(tmp_path):
     ("(?P<a", "is not a regular expression"),
     ("folder", "no image of .* lies in a folder below its class folder"),
     ("sites.csv", "--group sites.csv: there is no such table on disk or in"),
-    ("animal", "there is no such table, and no pattern, on disk"),
+    ("animal", "there is no such table on disk or in .*, and it is not a pattern"),
     ("{any}{kind}.jpg", "has {any}{kind} side by side"),
     ("(?P<all>)", "matches none"),
     ("{end}", None),
@@ -188,7 +188,7 @@ def test_the_size_of_the_held_out_part_is_a_fraction_of_each_class(tmp_path):
     plant(tmp_path / "photos", *(f"elk/{number}.jpg" for number in range(5)))
     assert per_class(open_dataset(tmp_path / "photos", held_out=0.25), "val") == [1, 10, 10]
     for wrong in (20, 1, -0.1):
-        with pytest.raises(UserError, match=r"it is a fraction of each class: 0.2 holds out a fifth"):
+        with pytest.raises(UserError, match=r"must be at least 0 and below 1; give 0.2 for a fifth of each class"):
             open_dataset(tmp_path / "photos", held_out=wrong, group=BURST)
 
 

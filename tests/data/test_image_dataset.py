@@ -90,7 +90,7 @@ def test_class_folders_are_packed_at_their_own_side_or_another(class_folders, tm
 
 @pytest.mark.parametrize(("data", "options", "words"), [
     ("packed", {"split": "valid"}, "valid"), ("packed", {"side": 64}, "is packed at 32 pixels and 64 are needed"),
-    ("nowhere", {}, "nowhere"), ("https://example.org/packed", {}, "is a URL, and images are read here in any order")])
+    ("nowhere", {}, "nowhere"), ("https://example.org/packed", {}, "is a URL, and ImageDataset needs random access")])
 def test_mistakes_are_one_sentence(packs, data, options, words):
     with pytest.raises(alexnet.UserError, match=words):
         alexnet.ImageDataset(packs["raw"] if data == "packed" else data, progress=False, **options)

@@ -427,6 +427,17 @@ def test_cmyk_jpeg_is_read_as_adobe_writes_it(transform):
         assert not np.array_equal(ycck, pixels)
 
 
+@pytest.mark.parametrize("transform", [0, 2])  # CMYK, YCCK
+def test_a_cmyk_jpeg_has_the_colors_that_pillow_reads(transform):
+    inks_HWC = np.random.default_rng(0).integers(0, 256, (61, 83, 4), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(inks_HWC, "CMYK").save(file, "JPEG", quality=90)
+    data = file.getvalue()
+    at = data.index(b"Adobe")
+    data = data[: at + 11] + bytes([transform]) + data[at + 12 :]
+    np.testing.assert_array_equal(decode(data, "x"), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
 def test_nothing_here_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -99,7 +99,7 @@ def test_nothing_is_held_out_for_a_fraction_of_zero(tmp_path: Path):
 
 @pytest.mark.parametrize("held_out", [-0.1, 1.0])
 def test_an_impossible_fraction_is_refused(tmp_path: Path, held_out: float):
-    with pytest.raises(ValueError, match=f"held_out {held_out} must lie in"):
+    with pytest.raises(ValueError, match=f"the fraction to hold out, {held_out:g}, must be at least 0 and below 1"):
         open_dataset(trees(tmp_path), held_out=held_out)
 
 
@@ -158,11 +158,9 @@ def test_validation_class_that_training_lacks_is_refused(tmp_path: Path):
         open_dataset(tmp_path)
 
 
-def test_a_class_without_validation_images_is_noted_and_shifts_no_label(tmp_path: Path):
+def test_a_class_without_validation_images_shifts_no_label(tmp_path: Path):
     trees(trees(tmp_path, under="train/"), ("ash", "cedar"), 2, under="val/")
-    dataset = open_dataset(tmp_path)
-    assert per_class(dataset, "val") == [2, 0, 2]
-    assert "1 of 3 classes has no validation images: 'birch'" in said(dataset)
+    assert per_class(open_dataset(tmp_path), "val") == [2, 0, 2]
 
 
 def test_a_single_folder_around_the_classes_is_gone_through(tmp_path: Path):

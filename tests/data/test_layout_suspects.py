@@ -39,7 +39,8 @@ CATS = "{cat,dog}/#.jpg"
      "its own and no class", "did you mean DATA/ds1?"),
     ("ds1/train/{cat,dog}/#.jpg | ds2/Training Set/{fox,owl}/#.jpg", "so ds1/ is a data set of its own", "DATA/ds1?"),
     ("bird/#.jpg | {ds1,ds2}/train/{cat,dog}/#.jpg", "so ds1/ is a data set of its own", "did you mean DATA/ds1?"),
-    *((f"{{healthy,rust,{name}}}/{name}#.jpg", f"DATA/{name} has the name of another form or a part of rust/",
+    *((f"{{healthy,rust,{name}}}/{name}#.jpg",
+       f"DATA/{name} looks like an augmented copy or a split of the class rust/",
        "merge the two, sort them into train/rust/ and test/rust/, or move one away; if both are classes, add --labels")
       for name in ("Rust_aug", "augmented_rust", "rust resized", "rust_test", "rust-val")),
     ("{cat,dog}/#.jpg | cat/thumbs/#.jpg", "DATA/cat/thumbs holds 2 images and has the name of copies of the images "

@@ -260,7 +260,7 @@ def test_a_damaged_journal_is_refused_by_name(tmp_path: Path, change: Callable[[
 def test_a_journal_cannot_name_a_file_outside_the_folder(tmp_path: Path):
     interrupt(tmp_path / "data", at=30)
     content = manifest.read_json(tmp_path / "data" / manifest.JOURNAL)
-    content["files"]["../escaped"] = {"bytes": 1, "sha256": ""}
+    content["files"]["../escaped"] = {"bytes": 1, "sha256": "0" * 64}
     manifest.write_json(tmp_path / "data" / manifest.JOURNAL, content)
     with pytest.raises(UserError, match=r"unfinished\.json is invalid: it names the file '\.\./escaped'"):
         pack_drawn(tmp_path / "data")
@@ -293,14 +293,14 @@ def test_another_plan_is_refused_and_nothing_overwritten(tmp_path: Path, finishe
 
 def test_folder_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="neither empty nor a pack"):
+    with pytest.raises(ValueError, match="already holds other files"):
         pack_drawn(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
         pack_drawn(tmp_path / "thesis.tex")
 
 
 def test_source_is_never_written_to(tmp_path: Path):
-    with pytest.raises(ValueError, match="nothing is written to a source"):
+    with pytest.raises(ValueError, match="is inside the source folder"):
         pack_drawn(tmp_path / "packed", drawn(source=str(tmp_path)))
     assert not any(tmp_path.iterdir())
 

@@ -104,8 +104,8 @@ def test_a_pack_counts_remarks_split_by_split_whatever_the_shards(tmp_path):
         assert counts == {"further_images": 3, "unused_bits": 1}
         assert open_packed(tmp_path / f"{size}").remarks == packed.remarks
     further, bits = remark_findings(packed.remarks)
-    assert bits.problem == ("1 image has 16 bits and no value above 16,383, as 14-bit data has that was not scaled and "
-                            "is shown 4 times too dark or more: dog/dark.png")
+    assert bits.problem == ("1 image has 16 bits and no value above 16,383, which may be 14-bit data that was not "
+                            "scaled and is shown at least 4 times too dark: dog/dark.png")
     assert further.problem.startswith("3 files hold several images or pages, and the first one alone is used, such as ")
 
 

@@ -196,23 +196,28 @@ def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
 def test_cache_stays_within_its_bounds(server: Server, folder: PackedDataset):
     server.faults = ()
     split = open_stream(server.url, cache_bytes=0).split("train")  # raised to what is read at once
-    largest = max(file.stat().st_size for file in folder.path.glob("*.tar"))
+    shards = [file.stat().st_size for file in folder.path.glob("*.tar")]
+    beside = sum(file.stat().st_size for file in folder.path.iterdir()) - sum(shards)
+    beside -= (folder.path / manifest.MANIFEST).stat().st_size
+    assert split.cache.capacity_bytes == (LANES + FETCHERS) * max(shards) + beside
+    _ = split.labels, split.names, split.content_hashes, split.perceptual_hashes
     bytes_there = []
     for epoch in range(2):
         for _ in batches(split, 8, shuffle=(0, epoch)):
             bytes_there.append(0)
-            for file in cache_folder().rglob("*.tar*"):
+            for file in (cache_folder() / "streamed").rglob("*.*"):
                 with suppress(FileNotFoundError):  # a fetcher has evicted it
                     bytes_there[-1] += file.stat().st_size
-    assert max(bytes_there) <= (LANES + FETCHERS) * largest
+    assert max(bytes_there) <= split.cache.capacity_bytes
     assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some are fetched again, none endlessly
 
 
 def test_threads_that_need_the_same_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
     server.faults, name = (), "train-00000.tar"
     known = folder.manifest.files[name]
-    dest, checksum = tmp_path / "once" / name, f"sha256:{known.sha256}"
-    threads = [threading.Thread(target=download.fetch, args=(f"{server.url}/{name}", dest, checksum)) for _ in range(6)]
+    dest = tmp_path / "once" / name
+    source = download.Download(f"{server.url}/{name}", f"sha256:{known.sha256}", known.bytes)
+    threads = [threading.Thread(target=download.fetch, args=(source, dest)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -369,9 +374,40 @@ def test_a_manifest_above_its_limit_is_refused(server: Server, monkeypatch: pyte
 def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: PackedDataset, tmp_path: Path):
     server.folder, server.faults = tmp_path, ()
     content = manifest.read_json(folder.path / manifest.MANIFEST)
-    content["files"]["../../escaped"] = {"bytes": 1, "sha256": ""}
+    content["files"]["../../escaped"] = {"bytes": 1, "sha256": "0" * 64}
     manifest.write_json(tmp_path / manifest.MANIFEST, content)
     with pytest.raises(ValueError, match=r"names the file '../../escaped', and only plain file names"):
+        open_stream(server.url)
+
+
+@pytest.mark.parametrize(("name", "size", "message"), [
+    (manifest.MEAN, 0, r"a file of 0 bytes, and none is empty"),
+    (manifest.MEAN, 12 * 32**2 + 2_000, r"its mean.npy, of side 32, has 14,288 bytes"),
+    ("train-00001.labels.npy", 10**12, r"its train-00001.labels.npy, of 7 images, has 1,000,000,000,000 bytes"),
+    ("train-00001.names.json", 10**12, r"its train-00001.names.json, of 7 images, has 1,000,000,000,000 bytes"),
+    ("train-00001.tar", 10**12, r"needs a cache of 12,\d{3},\d{3},\d{3},\d{3} bytes, .* may have 16,000,000,000"),
+])
+def test_a_manifest_cannot_ask_for_more_bytes_than_its_files_have(
+    server: Server, folder: PackedDataset, tmp_path: Path, name: str, size: int, message: str,
+):
+    server.folder, server.faults = tmp_path, ()
+    content = manifest.read_json(folder.path / manifest.MANIFEST)
+    content["files"][name]["bytes"] = size
+    manifest.write_json(tmp_path / manifest.MANIFEST, content)
+    with pytest.raises(ValueError, match=message):
+        open_stream(server.url)
+    assert set(server.asked) == {manifest.MANIFEST}
+
+
+def test_a_manifest_whose_side_makes_the_mean_larger_than_the_cache_is_refused(
+    server: Server, folder: PackedDataset, tmp_path: Path,
+):
+    server.folder, server.faults = tmp_path, ()
+    content = manifest.read_json(folder.path / manifest.MANIFEST)
+    content["plan"]["side"] = 10**6
+    content["files"][manifest.MEAN]["bytes"] = 12 * 10**12
+    manifest.write_json(tmp_path / manifest.MANIFEST, content)
+    with pytest.raises(ValueError, match=r"needs a cache of 12,000,\d{3},\d{3},\d{3} bytes"):
         open_stream(server.url)
 
 
@@ -416,7 +452,7 @@ def test_a_file_url_needs_an_absolute_path_on_this_machine(folder: PackedDataset
 
 
 def test_raw_shards_are_refused_with_the_remedy(packed: PackedDataset):
-    with pytest.raises(ValueError, match=r"is packed raw, and only jpeg can be streamed; pack it again"):
+    with pytest.raises(ValueError, match=r"is packed as raw, and only jpeg can be streamed; pack it again"):
         open_stream(packed.path)
 
 

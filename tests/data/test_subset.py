@@ -69,7 +69,7 @@ def test_subsets_have_fingerprints_of_their_own(packed, is_tuning_N):
 
 
 def test_more_images_than_a_class_has_are_rejected(packed, is_tuning_N):
-    with pytest.raises(UserError, match="the smallest class has 30"):
+    with pytest.raises(UserError, match="than the smallest class has, 30; give --images-per-class 30 or less"):
         subset(packed, is_tuning_N, 31)
 
 

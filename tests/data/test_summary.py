@@ -41,6 +41,8 @@ def test_one_line_says_what_a_command_reads(tmp_path: Path):
     assert brief_note(open_dataset(folder), "images") == (
         "images: 30 images of 3 classes; no validation split of its own: 27 are train, 3 val")
     assert brief_note(open_dataset(folder), "images", division=False) == "images: 30 images of 3 classes"
+    assert brief_note(open_dataset(folder), "images", broken={"train": 2, "val": 1}) == (
+        "images: 27 images of 3 classes; no validation split of its own: 25 are train, 2 val; 3 more cannot be decoded")
     (folder / "ash" / "Thumbs.db").touch()
     (folder / "README.txt").touch()
     dataset = open_dataset(folder)

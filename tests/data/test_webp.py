@@ -24,7 +24,7 @@ def test_the_size_of_each_kind_of_webp_is_that_of_pillow(kind, options):
     data = webp_file((301, 77), **options)
     assert data[12:16] == kind
     assert webp.size(data) == webp.size(memoryview(data)) == (301, 77)
-    assert decode_cost(data) == (301 * 77, 20 * 301 * 77 + len(data), True)
+    assert decode_cost(data) == (301 * 77, 20 * 301 * 77 + len(data), True, True)
 
 
 def test_other_and_damaged_files_have_no_size():

@@ -1,4 +1,7 @@
-"""Every command on every page of docs/ works: all are parsed here, and run in the slow tests."""
+"""Every command on every page of docs/ works: all are parsed here, and run in the slow tests.
+
+test_unrun_commands.py checks more of those that cannot be run.
+"""
 
 import re
 import shlex
@@ -18,6 +21,8 @@ from shared_folders import once
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+SITE = [*PAGES, ROOT / "CONTRIBUTING.md"]
+"""The pages of the site that are written by hand and have commands."""
 WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "python") and not block.not_run
                                                 for block in blocks(page))]
 
@@ -26,7 +31,7 @@ def name(page):
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", SITE, ids=name)
 def test_every_command_is_understood(page):
     for block in blocks(page):
         if block.language == "sh":
@@ -35,7 +40,7 @@ def test_every_command_is_understood(page):
                     app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=name)
+@pytest.mark.parametrize("page", [*SITE, ROOT / "README.md"], ids=name)
 def test_a_command_within_a_sentence_names_a_command_and_its_options(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for inline in re.findall(r"`alexnet ([a-z][^`]*)`", prose):
@@ -46,26 +51,30 @@ def test_a_command_within_a_sentence_names_a_command_and_its_options(page):
             assert not re.match(r"--[a-z]", word) or word.split("=")[0].rstrip(".,;:)") in there | {"--help"}, inline
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", SITE, ids=name)
 def test_commands_stand_in_blocks_that_are_run(page):
     for block in blocks(page):
         assert block.language in ("sh", "python", "text", "json", "yaml", "html", ""), block
         if block.language in ("", "text"):
-            programs = re.compile(r"(alexnet|torchrun|curl|pip|python|make) ")
+            programs = re.compile(r"([A-Z_]+=\S+ )*(alexnet|torchrun|curl|pip|python3?|make|docker|git) ")
             assert not list(filter(programs.match, block.text.splitlines())), "a command in a block that is not `sh`"
 
 
 def test_few_blocks_are_not_run_and_each_says_why():
-    reasons = {name(page): [block.not_run for block in blocks(page) if block.not_run] for page in PAGES}
+    reasons = {name(page): [block.not_run for block in blocks(page) if block.not_run] for page in SITE}
     assert all(len(reason) > 10 for found in reasons.values() for reason in found)
-    assert sum(map(len, reasons.values())) <= 15, reasons
+    assert sum(map(len, reasons.values())) <= 21, reasons
     covered = re.compile(r"other tests?|the tests of th", re.IGNORECASE)
-    assert len([reason for found in reasons.values() for reason in found if not covered.search(reason)]) <= 6, reasons
+    assert len([reason for found in reasons.values() for reason in found if not covered.search(reason)]) <= 11, reasons
+
+
+def test_contributing_says_of_each_block_that_it_is_not_run():
+    assert [bool(block.not_run) for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "sh"] == [True, True]
 
 
 def test_programs_that_are_not_run_have_the_targets_and_extras_that_a_page_names():
     project, makefile = (ROOT / "pyproject.toml").read_text(), (ROOT / "Makefile").read_text()
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in SITE:
         text = page.read_text()
         for target in re.findall(r"^make ([a-z]+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"

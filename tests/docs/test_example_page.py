@@ -25,7 +25,7 @@ def form(text):
 
 def test_the_form_keeps_words_and_drops_numbers_and_names():
     assert form("  church   36    4") == form("  ash  1,030 12") == "CLASS # #"
-    assert form("NEW/church/church_41.jpg,1,church,0.97,no,no") == form("NEW/ash/ash_1.jpg,1,ash,0.5,no,no")
+    assert form("NEW/church/church_41.jpg,1,church,0.97,0,0") == form("NEW/ash/ash_1.jpg,1,ash,0.5,0,0")
     assert form("top-1 error 3%") != form("top-5 loss 3%")
 
 

@@ -1,4 +1,4 @@
-"""docs/export.md: its program for onnxruntime answers as `predict` does, and its table is of the file's metadata."""
+"""docs/export.md: its programs for onnxruntime and OpenVINO answer as `predict` does; its table is of the metadata."""
 
 import json
 import re
@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from alexnet.data import images
-from alexnet.inference.predictor import Model
+from alexnet.data.sources import embedded
+from alexnet.inference.predictor import Model, load
 from alexnet.models.formats.export import export
+from alexnet.models.formats.open_weights import open_weights
 from weight_files import saved_as
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
@@ -44,6 +46,49 @@ def test_its_program_for_onnxruntime_gives_the_answer_of_predict(saved, folder):
     assert name == guesses[0].name
     for guess in guesses:
         assert guess.probability == pytest.approx(json.loads(probabilities)[saved.classes.index(guess.name)], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """The folder with the network in the package as net.onnx."""
+    root = tmp_path_factory.mktemp("pretrained")
+    export(open_weights("pretrained"), root / "net.onnx", "onnx", from_pixels=True)
+    return root
+
+
+@pytest.mark.parametrize("photograph", embedded.IMAGES, ids=lambda image: image.file)
+def test_its_program_gives_the_answer_of_predict_on_a_photograph(photograph, pretrained, monkeypatch, capsys):
+    (program,) = (text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "import onnxruntime" in text)
+    path, names = embedded.PHOTOGRAPHS / photograph.file, {}
+    monkeypatch.chdir(pretrained)
+    exec(program.replace("photo.jpg", str(path)), names)  # the page's own program
+    probabilities = np.exp(names["logits"].astype(float))
+    probabilities /= probabilities.sum()
+    model = load()
+    guesses = model.predict(path, top=len(model.classes))[0]
+    assert capsys.readouterr().out.strip() == guesses[0].name
+    for guess in guesses:
+        assert guess.probability == pytest.approx(probabilities[model.classes.index(guess.name)], abs=1e-4)
+
+
+@pytest.mark.needs("openvino", "pip install -e '.[openvino]'")
+def test_its_program_for_openvino_gives_the_answer_of_predict(saved, folder, tmp_path, monkeypatch):
+    """With `square` of the program for onnxruntime, as the page says."""
+    programs = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (first,), (second,) = ([text for text in programs if f"import {engine}\n" in text]
+                           for engine in ("onnxruntime", "openvino"))
+    export(saved, tmp_path / "net.xml", "openvino", from_pixels=True)
+    monkeypatch.chdir(tmp_path)
+    names, own = {}, {}
+    exec(first.replace("net.onnx", str(folder / "net.onnx")).replace("photo.jpg", str(folder / "photo.jpg")), names)
+    own["square"] = names["square"]
+    exec(second, own)  # the page's own program
+    assert own["classes"] == list(saved.classes)
+    probabilities = np.exp(own["logits"].astype(float)) / np.exp(own["logits"].astype(float)).sum()
+    guesses = Model(saved.network(), saved.preprocess(), saved.classes).predict(folder / "photo.jpg", top=7)[0]
+    assert len(guesses) == 7
+    for guess in guesses:
+        assert guess.probability == pytest.approx(probabilities[saved.classes.index(guess.name)], abs=1e-4)
 
 
 def test_its_table_names_the_keys_of_a_file(folder):

@@ -1,4 +1,7 @@
-"""The notebooks run from their first cell to their last, and their files hold no outputs and no paths of a machine."""
+"""The notebooks run from their first cell to their last, in the time and memory that their page says.
+
+Their files hold no outputs and no paths of a machine.
+"""
 
 import json
 import os
@@ -29,6 +32,20 @@ def run_checked(command):
 get_ipython().system = run_checked
 """
 """A first cell for the tests: `!command` fails where the command fails, which a notebook passes over."""
+
+USED = """
+import json, re, resource
+from pathlib import Path
+
+own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(json.dumps({"seconds": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+                  "kilobytes": int(peak) + children.ru_maxrss}))
+"""
+"""A last cell for the tests: processor time of the kernel and of its commands, and the largest memory of both together.
+
+ru_maxrss of the kernel would include the process that started it.
+"""
 
 
 def cells(path, kind):
@@ -97,7 +114,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
             requirements.missing(f"onnxruntime-web is not in {TARBALL.parent}; `make test` downloads it")
         (tmp_path / "cache" / "alexnet" / TARBALL.parent.name).mkdir(parents=True)
         shutil.copy(TARBALL, tmp_path / "cache" / "alexnet" / TARBALL.parent.name)
-    book.cells.insert(0, nbformat.v4.new_code_cell(CHECKED))
+    book.cells = [nbformat.v4.new_code_cell(CHECKED), *book.cells, nbformat.v4.new_code_cell(USED)]
     work = tmp_path / "work"
     work.mkdir()
     NotebookClient(book, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(work)}}).execute()
@@ -105,3 +122,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
     errors = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
     assert not [text for text in errors if "Traceback" in text or "Warning" in text]
+    used = json.loads(book.cells[-1].outputs[0].text)
+    print(f"{path.stem}: {used['seconds']:.0f} s of processor time, {used['kilobytes'] / 1e6:.2f} GB")
+    assert used["seconds"] <= 240  # twice what the page says
+    assert used["kilobytes"] <= 4e6

@@ -11,8 +11,8 @@ from docsite.walk import write_walk
 import requirements
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.network_presets import ARCHS
+from alexnet.architecture.preset_listing import field_meanings
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.settings import field_meanings
 from alexnet.cli.main import app
 from alexnet.serving.browser.runtime import cached_tarball
 from rehearsal import ROOT

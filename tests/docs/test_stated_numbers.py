@@ -1,14 +1,19 @@
 """Numbers that pages state and that follow from others: effects in percent, pairs of images, errors of the 2012 log."""
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from docsite.preset_tables import published_errors
 
+import alexnet
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.network_presets import ARCHS
+from alexnet.data.images import BadImage
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.tables import REPORTED
+from alexnet.reproduce.paper_tables import REPORTED
+from alexnet.serving.handlers import PAGE_FILES, PUBLIC_PATHS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -77,3 +82,34 @@ def test_the_times_of_the_gpu_queue_are_called_guesses():
     text = page("gpu-queue.md")
     assert "| question | command | time (a guess) |" in text
     assert "**The times are guesses**" in text
+
+
+def test_the_python_page_lists_every_public_name():
+    top = (DOCS / "python.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    table = "".join(line for line in top.splitlines() if line.startswith("|"))
+    assert {*re.findall(r"`alexnet\.(\w+)`", table)} == {*alexnet.__all__}
+    assert issubclass(BadImage, alexnet.UserError)
+
+
+def test_the_memory_of_a_server_is_the_sum_of_its_parts_rounded_up_to_50_mb():
+    text = (DOCS / "serving.md").read_text(encoding="utf-8")
+    parts = 300 + 512 + 800 + 128 + (2 + 4) * 80  # of the first table, with N = 2 cores
+    for row in ("300 |", "512 |", "800 |", "128 |", "at least 2 and at most 8 | 80 each;"):
+        assert row in text
+    for processes, shown, network in ((1, "`small`", "small"), (1, "`medium`", "medium"), (2, "`small`", "small"),
+                                      (1, "`paper` or `torchvision` (61 million weights)", "torchvision")):
+        one = parts + 2 * 4 * explain(ARCHS[network]).parameters / 1e6
+        whole = one if processes == 1 else 47 + 2 * one  # the first of several processes takes 47 MB, measured
+        assert re.search(rf"\| {processes} \| {re.escape(shown)} \| [^|]+ \| {50 * math.ceil(whole / 50):,} \|", text)
+    assert "2.25 GB in all" in page("deploy/index.md")
+
+
+def test_two_pages_list_the_same_paths_that_need_no_token():
+    paths = {"/openapi.json", "/health", "/ready", "/v2/health"}
+    for name, start, end in (("serving.md", "The page, `/openapi.json`", "need no token"),
+                             ("deploy/index.md", "except for the page, ", ". The page asks")):
+        text = page(name)
+        begin = text.index(start)
+        assert {*re.findall(r"`([^`]+)`", text[begin:text.index(end, begin)])} == paths
+    assert {re.sub("/(live|ready)$", "", path) if path.startswith("/v2") else path
+            for path in PUBLIC_PATHS - {*PAGE_FILES, "/palette.css"}} == paths

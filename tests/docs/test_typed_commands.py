@@ -9,7 +9,7 @@ import pytest
 
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.measures import Design
+from alexnet.reproduce.design import Design
 from rehearsal import ROOT, blocks, shortened
 
 RESIZED = ("--images-per-class", "--epochs", "--seeds", "--folds", "--port", "--side", "--steps")

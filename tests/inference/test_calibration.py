@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from alexnet.inference.calibration import calibrate, expected_calibration_error, fit_temperature, softmax
+from alexnet.inference.calibration import calibrate, calibrate_ten_views, expected_calibration_error
+from alexnet.inference.temperature import fit_temperature, fit_ten_view_temperature, softmax
 
 
 def overconfident(images, classes, temperature, seed=0):
@@ -82,9 +83,38 @@ def test_copies_of_an_image_are_all_fitted_or_all_measured():
 
 def test_where_no_temperature_is_best_none_is_returned():
     right = np.eye(3, dtype=np.float32)[np.arange(60) % 3] * 5
-    with pytest.raises(ValueError, match="right about all 60 images"):
+    with pytest.raises(ValueError, match="classifies all 60 calibration images correctly"):
         fit_temperature(right, np.arange(60) % 3)
-    with pytest.raises(ValueError, match="no better than a guess"):
+    with pytest.raises(ValueError, match="no better than chance"):
         fit_temperature(right, (np.arange(60) + 1) % 3)
     with pytest.raises(ValueError, match="too few"):
         calibrate(right, np.arange(60) % 3, np.zeros(0, np.uint64))
+
+
+def test_ten_views_are_fitted_on_the_same_half_and_compared_with_the_temperature_of_one_view():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(1200, 1, 10)) * 3
+    labels = (softmax(truth[:, 0]).cumsum(1) > rng.random((1200, 1))).argmax(1)
+    logits = (truth + rng.normal(size=(1200, 10, 10)) * 2).astype(np.float32)
+    content = rng.integers(0, 2**64, 1200, np.uint64)
+    one = calibrate(logits[:, 0], labels, content)
+    found = calibrate_ten_views(logits, labels, one.temperature, content)
+    fit = content <= np.sort(content)[599]
+    assert found.temperature == fit_ten_view_temperature(logits[fit], labels[fit])
+    assert found.temperature != pytest.approx(fit_ten_view_temperature(logits[~fit], labels[~fit]), rel=1e-3)
+    assert (found.fitted_images, found.measured_images) == (one.fitted_images, one.measured_images) == (600, 600)
+    for measured, temperature in ((found.before, one.temperature), (found.after, found.temperature)):
+        outputs = softmax(logits[~fit] / temperature).mean(1)
+        assert measured.loss == pytest.approx(log_loss(labels[~fit], outputs, labels=range(10)))
+        assert measured.ece == expected_calibration_error(outputs.max(1), outputs.argmax(1) == labels[~fit])
+    assert found.helps
+    assert found.after.ece < found.before.ece - 0.05
+
+
+def test_ten_views_are_measured_on_the_images_that_are_named():
+    """Those that look like images that fit are in neither half."""
+    logits, labels = overconfident(400, 4, 2.0)
+    logits = np.repeat(logits[:, None], 10, axis=1) + np.random.default_rng(1).normal(size=(400, 10, 4))
+    content, measured = np.arange(400, dtype=np.uint64), np.arange(400) >= 250
+    found = calibrate_ten_views(logits.astype(np.float32), labels, 1.0, content, measured, np.arange(400) // 5)
+    assert (found.fitted_images, found.measured_images, found.groups) == (200, 150, 30)

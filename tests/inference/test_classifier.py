@@ -10,7 +10,7 @@ from alexnet.inference.classifier import BATCH_SIZE, Classifier
 class Fixed(Classifier):
     """Gives these probabilities for every image."""
 
-    classes, notes, side, is_calibrated = tuple("abcd"), (), 8, True
+    classes, notes, side, is_calibrated, has_ten_view_temperature = tuple("abcd"), (), 8, True, False
 
     def __init__(self, *probabilities: float) -> None:
         self.row, self.batches = np.array([probabilities], np.float32), []

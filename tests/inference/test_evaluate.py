@@ -12,7 +12,8 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.classes import match_classes
 from alexnet.inference.evaluate import evaluate, predictions, probabilities
-from alexnet.inference.metrics import Errors, count_errors, wilson
+from alexnet.inference.metrics import Errors, count_errors
+from alexnet.inference.statistics import wilson
 from alexnet.models.alexnet import AlexNet
 
 
@@ -77,6 +78,19 @@ def test_ten_views_average_ten_softmaxes(packed, tiny):
         views = preprocess.ten_views(pixels)
         local_rank0_first = torch.stack([network(views[:, v]).softmax(1) for v in range(10)]).mean(0)
     torch.testing.assert_close(ours, local_rank0_first)
+
+
+def test_each_of_ten_views_is_divided_by_the_temperature_of_ten_views_and_one_view_by_its_own(packed, tiny):
+    plain, preprocess = member(tiny, packed)
+    calibrated = AlexNet(tiny, 0, temperature=2.0, ten_view_temperature=0.01)
+    pixels = torch.from_numpy(packed.split("val").read(np.arange(5)))
+    with torch.inference_mode():
+        ten, one = (probabilities([(calibrated.eval(), preprocess)], pixels, views) for views in (10, 1))
+        logits_NVK = plain.eval()(preprocess.ten_views(pixels).flatten(0, 1)).unflatten(0, (5, 10))
+        torch.testing.assert_close(ten, (logits_NVK / 0.01).softmax(-1).mean(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one, (plain(preprocess(pixels)) / 2.0).softmax(-1))
+        of_the_mean = (logits_NVK.mean(1) / 0.01).softmax(-1)
+    assert (ten - of_the_mean).abs().max() > 0.01, "a mean of logits would be told apart"
 
 
 def test_an_ensemble_averages_its_members(packed, tiny):

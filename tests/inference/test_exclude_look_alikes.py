@@ -74,8 +74,8 @@ def test_both_errors_and_counts_are_those_of_the_csv_file(
     assert (measured["looks_trained_on"], measured["look_alikes_left_out"]) == (0, 4)
     assert not measured["includes_trained"]
     with (tmp_path / "rest.csv").open() as file:
-        assert [row["name"] for row in csv.DictReader(file)] == [
-            row["name"] for row in rows if row["looks_trained_on"] == "0"]
+        assert [row["image"] for row in csv.DictReader(file)] == [
+            row["image"] for row in rows if row["looks_trained_on"] == "0"]
     assert package.evaluate(checkpoint, data, exclude_look_alikes=True, device="cpu", progress=False).images == 6
 
 

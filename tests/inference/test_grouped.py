@@ -20,7 +20,8 @@ from alexnet.inference.grouped import (
     joint_effect,
     pooled_effect,
 )
-from alexnet.inference.metrics import Errors, count_errors, fraction_interval, sample_interval, wilson
+from alexnet.inference.metrics import Errors, count_errors, fraction_interval, sample_interval
+from alexnet.inference.statistics import wilson
 
 # --- Intervals --------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from PIL import Image
 from alexnet.data.near_duplicates import has_near_duplicate
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.inference.calibration import calibrate, calibration_error, halve, softmax
+from alexnet.inference.calibration import calibrate, calibration_error, halve
 from alexnet.inference.held_apart import held_apart
+from alexnet.inference.temperature import softmax
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,8 @@ def test_near_duplicates_copies_and_siblings_are_left_out_and_counted(split):
     assert [measured.names[row].rpartition("/")[2] for row in np.flatnonzero(found.kept_M)] == [
         name for name in (each.rpartition("/")[2] for each in measured.names)
         if name in ("02-small.png", "10.png", "11.png", "12.png")]
-    assert found.describe() == ("left out: 1 of a group with one of them or copies of one and 2 that look like one of "
-                                "them")
+    assert found.describe() == ("left out: 1 that is a copy of a calibration image or in its group, and 2 that look "
+                                "like calibration images")
     fitted.__dict__["groups"] = np.array([5, 6, 7], np.uint64)
     numbers = [name.rpartition("/")[2].split(".")[0] for name in measured.names]
     measured.__dict__["groups"] = np.array([5 if number in ("11", "12") else 1 for number in numbers], np.uint64)
@@ -54,9 +55,17 @@ def test_where_fitted_images_are_alike_by_nature_look_alikes_are_kept_and_said(s
     fitted = split.subset(rows(split, *numbers[:3], *smaller[:1], *numbers[6:7], *smaller[6:7]))
     found = held_apart(fitted, split.subset(rows(split, *smaller[1:3], "20", "21")))
     assert found.kept_M.all()
-    assert found.describe() == ("2 look like one of them and are measured, as so many of the images that fitted look "
-                                "alike")
+    assert found.describe() == ("2 look like calibration images and are measured, as many of the calibration images "
+                                "look alike, too")
     assert held_apart(fitted, split.subset(rows(split, "20", "21"))).describe() == ""
+
+
+@pytest.mark.parametrize(("others", "kept", "left_out"), [(range(20, 32), 2, 0), (range(20, 40), 0, 2)])
+def test_more_than_a_tenth_of_look_alikes_are_kept_where_they_are_usual(split, others, kept, left_out):
+    """2 of 14 images, 14%, and 2 of 22, 9%. Four of the six fitted images look like another one."""
+    fitted = split.subset(rows(split, "00", "01", "02", "00-small", "06", "06-small"))
+    found = held_apart(fitted, split.subset(rows(split, "01-small", "02-small", *map(str, others))))
+    assert (found.look_alikes_kept, found.look_alikes_left_out) == (kept, left_out)
 
 
 def test_no_measuring_half_has_a_near_duplicate_in_the_fitting_half(split):

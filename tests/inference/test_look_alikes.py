@@ -148,7 +148,7 @@ def test_json_and_csv_say_which_images_are_known(
     assert result["measured"]["images"] == 12
     assert (result["measured"]["looks_trained_on"], result["measured"]["training_look_alikes"]) == (6, 0.0)
     with (tmp_path / "images.csv").open() as file:
-        known = {row["name"].rpartition("/")[2]: row["looks_trained_on"] for row in csv.DictReader(file)}
+        known = {row["image"].rpartition("/")[2]: row["looks_trained_on"] for row in csv.DictReader(file)}
     assert known == {f"{number:02}.jpg": "1" if number < 6 else "0" for number in range(12)}
 
 
@@ -182,10 +182,12 @@ def selection(images: int, alike: int, share: float = 0.0) -> Selection:
     (99, 0.0, "99 of these 1,000 look like training images (saved again?), so the error is probably too low"),
     (100, 0.0, "100 of these 1,000 look like training images (saved again?), so the result is probably not a test "
                "error"),
-    (50, 0.05, "50 of these 1,000 look like training images, as 5% of the training images look like another one; "
-               "unless they are alike by nature, the error is too low"),
-    (320, 0.3, "320 of these 1,000 look like training images, as 30% of the training images look like another one; "
-               "unless they are alike by nature, the result is not a test error"),
+    (50, 0.05, "50 of these 1,000 look like training images (5% of the training images also look like another training "
+               "image), so this may be normal for this data; "
+               "if not, the true error is higher"),
+    (320, 0.3, "320 of these 1,000 look like training images (30% of the training images also look like another "
+               "training image), so this may be normal for this data; "
+               "if not, the result is not a test error"),
     (400, 0.3, "400 of these 1,000 look like training images (saved again?), so the result is probably not a test "
                "error"),
 ])

@@ -51,7 +51,7 @@ def test_an_int8_file_answers_as_the_network_on_most_images(trained, packed, fro
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"]) == list(model.classes)
     assert "alexnet" not in facts
-    with pytest.raises(ValueError, match="are quantized, and are no checkpoint any more; name the run"):
+    with pytest.raises(ValueError, match="are quantized, so it cannot be used as a checkpoint; name the run"):
         open_weights(path)
 
 
@@ -89,11 +89,12 @@ def test_response_normalization_stays_in_float(packed, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["net.onnx", "--int8"], "--int8 needs images to calibrate on; add --data DATA"),
-    (["net.onnx", "--data", "somewhere"], "--data is for --int8; leave it out, or add --int8"),
-    (["net.pt2", "--int8", "--data", "somewhere"], "--int8 is for ONNX files, and net.pt2 is to be torch-export"),
+    (["net.onnx", "--data", "somewhere"], "--data has no effect without --int8; leave it out, or add --int8"),
+    (["net.pt2", "--int8", "--data", "somewhere"],
+     "--int8 works with ONNX files only, and net.pt2 has the format torch-export"),
     (["net.onnx", "--int8", "--data", "somewhere"], "there is no somewhere; name a folder"),
     (["net.onnx", "--runtime", "file.tgz"], "--runtime is for --to web"),
-    (["page.html", "--from-pixels"], "a page takes images, and preprocesses them"),
+    (["page.html", "--from-pixels"], "--from-pixels has no effect with --to web"),
 ])
 def test_a_mistake_is_one_sentence_and_writes_nothing(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -74,10 +74,10 @@ def test_the_packaged_network_on_real_photos(name):
     assert_same_predictions(name)
 
 
-def test_the_packaged_network_gives_the_probabilities_in_its_head():
-    head = packaged.read_head(packaged.default_weights())
+def test_the_packaged_network_gives_the_probabilities_in_its_json_file():
+    tree = packaged.read_packaged_json(packaged.default_weights())
     quick = load_quickly("pretrained")
-    measured = {probe["image"]: probe["classes"] for probe in head["probe"]}
+    measured = {probe["image"]: probe["classes"] for probe in tree["probe"]}
     for photo in ("chelsea.png", "coffee.png", "rocket.jpg"):
         [guesses] = quick.predict(PHOTOGRAPHS / photo)
         assert [guess.name for guess in guesses] == [name for name, _ in measured[photo]]
@@ -88,8 +88,8 @@ def test_the_packaged_network_gives_the_probabilities_in_its_head():
 def test_packaged_networks_of_both_storages(storage, tmp_path):
     from alexnet.models.formats.packaged_weights import write_packaged
 
-    head = write_packaged(trained("small"), tmp_path, "other", {}, "", storage=storage)
-    assert_same_predictions(head)
+    json_file = write_packaged(trained("small"), tmp_path, "other", {}, "", storage=storage)
+    assert_same_predictions(json_file)
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -215,7 +215,7 @@ def test_a_quantized_file_is_no_checkpoint_here_either(tmp_path):
     entry.key, entry.value = "quantized", "int8"
     onnx.save(model, tmp_path / "net.onnx")
     assert load_quickly(str(tmp_path / "net.onnx")) is None
-    with pytest.raises(UserError, match="no checkpoint any more"):
+    with pytest.raises(UserError, match="cannot be used as a checkpoint"):
         alexnet.load(tmp_path / "net.onnx")
 
 
@@ -285,7 +285,7 @@ def test_other_options_need_torch(run, options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("names.txt").write_text("\n".join("hijklmn"))
     monkeypatch.setattr(quick_start, "load_quickly", lambda path: pytest.fail("NumPy was asked"))
-    assert command("predict", run, PHOTOS[0], *options) in (0, 2)  # 2: without CUDA, or without bf16
+    assert command("predict", run, PHOTOS[0], *options) in (0, 2)  # 2: without CUDA
 
 
 def test_processes_of_torchrun_share_the_images_in_torch(run, monkeypatch, capsys):

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import alexnet
-from alexnet.api.evaluation import Evaluation, evaluate_models
+from alexnet.api.evaluation import evaluate_models
+from alexnet.api.measurement import Evaluation
 from alexnet.architecture.overrides import override
 from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import Arch

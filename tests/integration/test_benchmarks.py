@@ -72,15 +72,29 @@ def test_a_step_takes_the_operations_that_its_layers_take(bench):
 
 def test_a_row_that_is_slower_than_a_peer_says_so(bench):
     spread = {"median": 0.87, "low": 0.8, "high": 0.9}
-    figures = {"title": "a row", "goal": 2, "ours": spread, "peers": [{"name": "a peer", "rate": spread,
-                                                                       "ratio": spread}]}
-    assert bench.line(figures)[0][4] == "**slower**: 0.87 (0.80 to 0.90)"
+    figures = {"title": "a row", "ours": spread, "peers": [{"name": "a peer", "rate": spread, "ratio": spread}]}
+    assert bench.line(figures)[0][4:] == ["**slower**: 0.87 (0.80 to 0.90)", ""]
+
+
+@pytest.mark.parametrize(("ratio", "memory", "goal", "memory_goal"), [
+    (8.0, 600, "8: met", "0.60 of it; goal at most 0.6: met."),
+    (7.9, 610, "8: **missed**", "0.61 of it; goal at most 0.6: **missed**.")])
+def test_a_goal_is_that_of_its_peer_and_memory_is_compared_with_the_tuned_one(bench, ratio, memory, goal, memory_goal):
+    spread = {"median": 17.13, "low": 1, "high": 20_000}
+    peers = [{"name": name, "rate": spread, "peak_bytes": 1e6 * peak, "ratio": {"median": times, "low": 1, "high": 9}}
+             for name, times, peak in (("eager fp32, `F.local_response_norm`", 11, 2000), ("tuned", ratio, 1000))]
+    row = {"title": "training step, `paper`, batch 128", "ours": spread, "peers": peers, "rounds": 5,
+           "ours_peak_bytes": 1e6 * memory}
+    assert [cells[5] for cells in bench.line(row)] == ["10: met", goal]
+    page = bench.table({"rows": [row], "machine": {"cores": 2}, "images": "9 random"})
+    assert f"{memory} MB against 1,000 MB of the tuned peer, {memory_goal}" in page
+    assert [bench.shown(rate) for rate in (0.5, 17.13, 99.9, 21_620.4)] == ["0.5", "17.1", "99.9", "21,620"]
 
 
 def test_every_row_names_implementations_that_exist(bench):
     from worker import IMPLEMENTATIONS
 
-    used = {name for row in bench.ROWS for name in (*(name for _, name in row.peers), row.ours, row.limit)}
+    used = {name for row in bench.ROWS for name in (*(peer.implementation for peer in row.peers), row.ours, row.limit)}
     assert used == IMPLEMENTATIONS.keys()
 
 

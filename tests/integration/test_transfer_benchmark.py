@@ -11,7 +11,7 @@ from alexnet.models.formats.open_weights import open_weights
 
 def test_the_packaged_network_knows_its_own_200_classes():
     known = transfer.known_wnids(open_weights("pretrained"))
-    assert known == set(packaged.read_head(packaged.default_weights())["wnids"])
+    assert known == set(packaged.read_packaged_json(packaged.default_weights())["wnids"])
     assert "n01443537" in known  # goldfish
     assert "n01440764" not in known  # tench, of Imagenette
 

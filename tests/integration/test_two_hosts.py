@@ -136,7 +136,7 @@ class Hosts:
         Within a step, --timeout's 10 seconds. At the end of an epoch, where it may wait long for the other's disk, 60
         seconds without a sign of life: no test can choose the moment so exactly that only the first happens.
         """
-        in_step, between = "has not answered for 10 seconds", "has given no sign of life for 60 seconds"
+        in_step, between = "has not responded for 10 seconds", "has not responded for 60 seconds"
         took = self.wait(90, lambda: in_step in self.said(0) or between in self.said(0), "the loss")
         assert took < 30 or between in self.said(0)
 
@@ -215,7 +215,7 @@ def test_a_cut_cable_costs_its_own_length_twice_and_half_a_minute(hosts, packed,
     begin(hosts, packed.path)
     hosts.cable("down")
     cut = time.monotonic()
-    hosts.wait(30, lambda: all("has not answered for 10 seconds" in hosts.said(host) for host in (0, 1)), "the cut")
+    hosts.wait(30, lambda: all("has not responded for 10 seconds" in hosts.said(host) for host in (0, 1)), "the cut")
     done = len(hosts.epochs())
     assert done < 8
     assert hosts.log()[-1]["event"] != "epoch"  # an epoch was begun
@@ -318,22 +318,22 @@ def test_the_host_they_meet_at_is_lost_and_the_other_ends_by_itself(hosts, packe
     When the host lost its power, the other knows only once it is up again, with nobody there: till then, a cut cable.
     """
     begin(hosts, packed.path, "--save-minutes", "0.005")
-    head = hosts.out(0) / "last" / checkpoint.HEAD
+    json_file = hosts.out(0) / "last" / checkpoint.JSON_FILE
 
     def saved() -> dict:
-        return json.loads(head.read_text())["training"] if head.exists() else {"step": 0}
+        return json.loads(json_file.read_text())["training"] if json_file.exists() else {"step": 0}
 
     hosts.wait(30, lambda: saved()["step"] % 40, "a checkpoint within an epoch")
     hosts.lose(0, power=power)
-    lost, last = time.time() - head.stat().st_mtime, saved()
-    hosts.wait(30, lambda: "is gone or has not answered for 10 seconds" in hosts.said(1), "the loss")
+    lost, last = time.time() - json_file.stat().st_mtime, saved()
+    hosts.wait(30, lambda: "has ended or has not responded for 10 seconds" in hosts.said(1), "the loss")
     if power:
         assert not hosts.ended()
         hosts.cable("up", 0)
     ended = hosts.wait(60, hosts.ended, "the other's end")
     print(f"ended {ended:.1f} seconds after it could know; what was lost: {lost:.1f} seconds")
     assert [process.returncode for process in hosts.started] == [1]
-    assert "unless the host they meet at is lost: then start the same command again on all" in hosts.said(1)
+    assert "if MASTER_ADDR's host is lost, start the same command again on all" in hosts.said(1)
     assert "RendezvousConnectionError" in hosts.said(1)
     assert lost < 10
     hosts.started.clear()

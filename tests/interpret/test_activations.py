@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 
 from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
@@ -77,6 +79,21 @@ def test_a_histogram_counts_every_finite_value():
     assert set(spark(counts)) <= set(" ▁▂▃▄▅▆▇█")
 
 
+@pytest.mark.parametrize(("columns", "bars"), [(80, 10), (120, 20)])
+def test_at_80_columns_no_number_of_the_table_is_cut_off(tiny, columns, bars):
+    """The longest that a network has: a rank of 4096/4096, and a mean of three digits after zeros."""
+    report = inspect_activations(network_of(tiny), some(), rate=0.1)
+    units = [replace(unit, layer="sigmoid5", saturated=1.0, mean=-0.00123, deviation=0.00123, rank=4096.0,
+                     max_rank=4096, gradient=1.2e-10) for unit in report.units]
+    console = Console(width=columns, file=io.StringIO(), highlight=False)
+    console.print(render.activations_table(replace(report, units=units), columns))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["saturated", "dead", "mean", "deviation", "rank", "values", "gradient"]
+    assert all(line.split()[-1] == "1.2e-10" and "4096/4096" in line for line in lines[1 : 1 + len(units)])
+    assert lines[0].index("gradient") - lines[0].index("values") in (bars + 2, bars + 3)
+    assert "…" not in console.file.getvalue()
+
+
 @pytest.mark.parametrize("norm", ["batch", "lrn", "none"])
 def test_inspecting_activations_changes_nothing(tiny, norm):
     network = network_of(tiny, f"norm={norm}").eval()
@@ -104,6 +121,49 @@ def test_gradients_and_updates_are_those_of_one_batch_of_all_images(tiny):
         assert own.update == pytest.approx(
             0.01 * (layer.weight.grad + decay * layer.weight).abs().mean().item(), rel=1e-3)
         assert own.ratio == pytest.approx(own.update / own.weight)
+
+
+def test_the_histogram_of_gradients_is_of_their_powers_of_ten(tiny):
+    network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
+    report = inspect_activations(network, parts, rate=0.01)
+    views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    F.cross_entropy(network(views), labels).backward()
+    for own, (_, layer) in zip(report.weights, network.weight_layers(), strict=True):
+        sizes = layer.weight.grad.abs().flatten()
+        if len(sizes) <= activations.SAMPLE:  # all are counted
+            assert own.gradients.high == pytest.approx(math.log10(sizes.max().item()), abs=1e-3)
+            assert sum(own.gradients.counts) == int((sizes > 0).sum())
+
+
+def test_the_rank_of_maps_is_measured_at_many_positions(tiny):
+    """Sixteen copies of an image: at a single position all rows would be equal, and the rank 0 or 1."""
+    network = network_of(tiny, "norm=none", "dense_norm=false")
+    (view, labels), *_ = some(count=1, each=1)
+    copies = view.expand(16, -1, -1, -1).contiguous()
+    found = {one.layer: one for one in inspect_activations(network, [(copies, labels.expand(16))], rate=0.1).units}
+    assert found["relu1"].rank > 2.5
+
+
+def test_the_rank_is_of_512_images():
+    """Of 600 images with 700 independent units; the mean takes one of the directions."""
+    statistics = activations._UnitStatistics("relu")
+    for _ in range(3):
+        outputs = torch.randn(200, 700, generator=torch.Generator().manual_seed(len(statistics.rows)))
+        statistics.add(outputs, torch.ones_like(outputs))
+    units = statistics.units("relu6")
+    assert units.max_rank == 511
+    assert 300 < units.rank <= 511
+
+
+@pytest.mark.parametrize(("share", "kinds"), [(0.9e-3, ["vanishing"]), (1.1e-3, [])])
+def test_gradients_vanish_if_the_first_layer_has_less_than_a_thousandth_of_the_largest(tiny, share, kinds):
+    network = network_of(tiny, "norm=none", "dense_norm=false")
+    report = inspect_activations(network, some(), rate=1e-3)
+    report = replace(
+        report, top1_wrong=0, units=tuple(replace(layer, dead=0.0, saturated=0.0) for layer in report.units),
+        weights=tuple(replace(layer, gradient=0.01 * (share if layer.layer == "conv1" else 1),
+                              update=1e-3 * layer.weight) for layer in report.weights))
+    assert [finding.kind for finding in findings(report, network.arch, 500)] == kinds
 
 
 @pytest.mark.parametrize(("activation", "bias", "share"), [

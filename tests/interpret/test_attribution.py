@@ -212,14 +212,14 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_f
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
     drawing = attribution_maps.attribution_figure(
         np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
-        {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
+        {"guided backpropagation": np.zeros((8, 8, 3))}, "tench, 96%")
     pictures, (title, *written) = shapes(drawing, Picture), shapes(drawing, Text)
     assert title.text == "tench, 96%"
     assert title.x == min(picture.x for picture in pictures)
     below = [text.text for text in written if text.y > pictures[0].y + pictures[0].height]
     assert below == ["against the class", "for the class", "no effect", "for the class", "gray: no effect"]
     assert [text.text for text in written if text.y < pictures[0].y] == [
-        "network input", "occlusion", "Grad-CAM", "guided gradients"]
+        "network input", "occlusion", "Grad-CAM", "guided backpropagation"]
     keys = [picture for picture in pictures if picture.height < 10 and picture.pixels.shape[-1] == 4]
     for key, left in zip(keys, ("violet", "nothing"), strict=True):
         first, *_, last = key.pixels[0]

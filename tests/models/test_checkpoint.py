@@ -50,11 +50,11 @@ def test_a_checkpoint_says_which_software_wrote_it(saved, tmp_path):
 @pytest.mark.parametrize("versions", [{"torch": "2.10.0"}, None, "2.10.0"])
 def test_a_checkpoint_of_before_versions_were_recorded_is_read(saved, tmp_path, versions):
     save(saved, tmp_path)
-    head = json.loads((tmp_path / "checkpoint.json").read_text())
-    del head["sha256"], head["versions"]
-    head |= {"versions": versions} if versions else {}
-    digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
-    (tmp_path / "checkpoint.json").write_text(json.dumps({**head, "sha256": digest}, indent=1))
+    tree = json.loads((tmp_path / "checkpoint.json").read_text())
+    del tree["sha256"], tree["versions"]
+    tree |= {"versions": versions} if versions else {}
+    digest = hashlib.sha256(json.dumps(tree, indent=1).encode()).hexdigest()
+    (tmp_path / "checkpoint.json").write_text(json.dumps({**tree, "sha256": digest}, indent=1))
     assert load(tmp_path).versions == (versions if isinstance(versions, dict) else {})
 
 
@@ -78,7 +78,7 @@ def test_saving_again_leaves_only_the_new_files(saved, tmp_path):
     save(saved, tmp_path)
     saved.training["step"] = 8
     save(saved, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4, "head, weights, velocity, seen images"
+    assert len(list(tmp_path.iterdir())) == 4, "checkpoint.json, weights, velocity, seen images"
     assert load(tmp_path).training["step"] == 8
 
 
@@ -136,16 +136,16 @@ def test_saving_the_same_state_again_never_overwrites_the_current_files(saved, t
 
 
 @pytest.mark.parametrize("change", [
-    lambda head: head.pop("files"), lambda head: head["files"].pop("weights"), lambda head: head.update(classes=7),
-    lambda head: head.update(training=[1]), lambda head: head["files"]["weights"].pop("file"),
-    lambda head: head.update(arch={"name": 7}), lambda head: head.update(format="one")])
+    lambda tree: tree.pop("files"), lambda tree: tree["files"].pop("weights"), lambda tree: tree.update(classes=7),
+    lambda tree: tree.update(training=[1]), lambda tree: tree["files"]["weights"].pop("file"),
+    lambda tree: tree.update(arch={"name": 7}), lambda tree: tree.update(format="one")])
 def test_a_head_with_wrong_content_and_right_checksum_is_rejected(saved, tmp_path, change):
     save(saved, tmp_path)
-    head = json.loads((tmp_path / "checkpoint.json").read_text())
-    del head["sha256"]
-    change(head)
-    head["sha256"] = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
-    (tmp_path / "checkpoint.json").write_text(json.dumps(head))
+    tree = json.loads((tmp_path / "checkpoint.json").read_text())
+    del tree["sha256"]
+    change(tree)
+    tree["sha256"] = hashlib.sha256(json.dumps(tree, indent=1).encode()).hexdigest()
+    (tmp_path / "checkpoint.json").write_text(json.dumps(tree))
     with pytest.raises(ValueError, match=r"checkpoint\.json|arch"):
         load(tmp_path)
 
@@ -292,6 +292,6 @@ def test_an_older_format_is_rejected(saved, tmp_path, monkeypatch):
 
 def test_the_head_is_plain_json_that_names_the_network(saved, tmp_path):
     save(saved, tmp_path)
-    head = json.loads((tmp_path / "checkpoint.json").read_text())
-    assert head["arch"]["name"] == "small"
-    assert head["classes"] == list(saved.classes)
+    tree = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert tree["arch"]["name"] == "small"
+    assert tree["classes"] == list(saved.classes)

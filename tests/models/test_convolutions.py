@@ -65,7 +65,8 @@ def test_a_network_computes_the_same_with_and_without_the_kernel(fused, name, se
     views = torch.randn(3, 3, network.arch.input.crop, network.arch.input.crop) * 50
     alone = copy.deepcopy(network)
     alone.features.__class__ = nn.Sequential
-    results, expected = gradients(network, views), gradients(alone, views)
+    expected = gradients(alone, views.contiguous(memory_format=torch.channels_last))
+    results = gradients(network, views)
     assert len(fused) == calls
     for result, right in zip(results, expected, strict=True):
         torch.testing.assert_close(result, right, rtol=1e-4, atol=1e-5 * float(right.abs().max()))
@@ -157,3 +158,23 @@ def test_neither_a_compiled_network_nor_an_exported_one_has_the_kernel(fused):
     assert len(fused) == 3, "once, uncompiled"
     with torch.device("meta"):
         assert AlexNet(small("paper"))(torch.empty(2, 3, 67, 67)).shape == (2, 8)
+
+
+@pytest.mark.parametrize("name", ["small", "medium", "torchvision", "paper", "cifar"])
+def test_maps_on_the_cpu_are_in_channels_last_and_the_formats_of_input_and_weights_change_no_bit(name):
+    network = AlexNet(arch(name)).eval()
+    side = network.arch.input.crop
+    views_NCHW = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    observed = []
+
+    def observe(layer, inputs, output):
+        observed.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for layer in network.features:
+        layer.register_forward_hook(observe)
+    with torch.inference_mode():
+        logits_NK = network(views_NCHW)
+        assert all(observed)
+        assert torch.equal(network(views_NCHW.contiguous(memory_format=torch.channels_last)), logits_NK)
+        network.to(memory_format=torch.channels_last)
+        assert torch.equal(network(views_NCHW), logits_NK)

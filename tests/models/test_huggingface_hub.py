@@ -2,20 +2,27 @@
 
 import json
 import logging
+import re
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import alexnet
-from alexnet._runtime.hub import is_hub_address, parse_hub_address
+from alexnet._runtime import hub as runtime_hub
+from alexnet._runtime import hub_requests
+from alexnet._runtime.hub_address import is_hub_address, parse_hub_address
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.hub import MOST_BYTES
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.seen import SeenImages
@@ -175,6 +182,147 @@ def test_another_process_finds_the_hub_by_its_environment(hub, trees, tmp_path):
     assert str(tmp_path / "home") in done.stderr
 
 
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "preprocess.safetensors"])
+def test_a_file_that_the_hub_states_too_large_is_not_downloaded(file, trees, hub, monkeypatch, capsys):
+    size = len(trees.commits[-1][file])
+    monkeypatch.setitem(MOST_BYTES, file, size - 1)
+    assert refused(capsys, "predict", "hf://me/trees", "x.jpg") == (
+        f"alexnet: {file} of hf://me/trees has {size:,} bytes, more than {size - 1:,}; name a repository that `alexnet "
+        "export RUN hf://USER/NAME` wrote")
+    assert not [request for request in hub.requests if "/resolve/" in request]
+
+
+def test_no_more_bytes_are_received_than_the_hub_states(trees, hub, tmp_path, capsys):
+    hub.excess = 300_000_000
+    line = refused(capsys, "predict", "hf://me/trees", "x.jpg")
+    assert re.fullmatch(rf"alexnet: {hub.url}/me/trees/resolve/\w{{40}}/model.safetensors sends more than the "
+                        r"[\d,]+ bytes that this file may have; check the address", line)
+    assert hub.sent < 50_000_000  # what the buffers of the sockets took
+    files = {path.name for path in (tmp_path / "hub cache").rglob("*") if path.is_file()}
+    assert files == {"config.json", f"{trees.ids[0]}-config.json"}
+
+
+def test_a_small_stated_size_limits_a_large_file(trees, hub, tmp_path, capsys):
+    hub.stated["model.safetensors"] = 1000
+    assert "sends more than the 1,000 bytes" in refused(capsys, "predict", "hf://me/trees", "x.jpg")
+    assert not [*(tmp_path / "hub cache").rglob("*.part")]
+
+
+def test_a_file_without_a_stated_size_has_the_limit_of_its_kind(trees, hub, saved, monkeypatch, capsys):
+    hub.stated["model.safetensors"] = None
+    monkeypatch.setitem(MOST_BYTES, "model.safetensors", 1001)
+    assert "sends more than the 1,001 bytes" in refused(capsys, "predict", "hf://me/trees", "x.jpg")
+
+
+def test_a_compressed_answer_is_refused_and_not_expanded(trees, hub, tmp_path, capsys):
+    hub.compresses = True
+    line = refused(capsys, "predict", "hf://me/trees", "x.jpg")
+    assert "config.json compressed (gzip), although that was not asked for; try again later, or set HF_END" in line
+    assert not [path for path in (tmp_path / "hub cache").rglob("*") if path.is_file()]
+
+
+def test_what_the_hub_says_about_a_repository_is_limited_too(trees, hub, monkeypatch, capsys):
+    monkeypatch.setattr(runtime_hub, "_INFO_BYTES", 100)
+    assert refused(capsys, "predict", "hf://me/trees", "x.jpg") == (
+        f"alexnet: the hub at {hub.url} sends more than 100 bytes about hf://me/trees; name another repository")
+
+
+@pytest.mark.parametrize("stated", [{"sha": "../../outside"}, {"sha": None}, {"siblings": 5}, {"siblings": [[]]}])
+def test_an_answer_that_is_not_a_hubs_is_refused(stated, trees, hub, tmp_path, capsys):
+    hub.stated = stated
+    assert refused(capsys, "predict", "hf://me/trees", "x.jpg") == (
+        f"alexnet: {hub.url} does not answer as a hub does about hf://me/trees; check HF_ENDPOINT")
+    assert not (tmp_path / "hub cache").exists()
+
+
+def test_a_redirect_to_another_host_does_not_get_the_token(trees, hub, saved):
+    hub.elsewhere = hub.url.replace("127.0.0.1", "localhost")
+    assert_same(saved, open_weights("hf://me/trees"))
+    tokens = {(host.partition(":")[0], token) for host, token in hub.tokens}
+    assert tokens == {("127.0.0.1", f"Bearer {TOKEN}"), ("localhost", None)}
+
+
+@pytest.mark.parametrize(("elsewhere", "words"), [
+    ("http://10.0.0.1", "the hub redirects to 10.0.0.1, a private address; set HF_ENDPOINT"),
+    ("ftp://localhost", "127.0.0.1 redirects to ftp://localhost/me/trees")])
+def test_a_redirect_stays_in_the_public_network_and_on_http(elsewhere, words, trees, hub, monkeypatch, capsys):
+    monkeypatch.setattr(hub_requests, "is_private", lambda host: host.startswith("10."))  # 127.0.0.1 is public here
+    hub.elsewhere = elsewhere
+    assert words in refused(capsys, "predict", "hf://me/trees", "x.jpg")
+
+
+# --- The cache --------------------------------------------------------------------------------------------------------
+
+
+def downloads(hub, file="model.safetensors"):
+    return [request for request in hub.requests if request.startswith("GET") and request.endswith(file)]
+
+
+def test_the_cache_is_one_that_huggingface_hub_reads_and_writes(trees, hub, saved, tmp_path):
+    from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
+
+    open_weights("hf://me/trees")
+    seen = scan_cache_dir(tmp_path / "hub cache")
+    assert not seen.warnings
+    (repo,) = seen.repos
+    (revision,) = repo.revisions
+    assert (repo.repo_id, revision.commit_hash, revision.refs) == ("me/trees", trees.ids[0], {"main"})
+    sizes = {file.file_name: file.size_on_disk for file in revision.files}
+    assert sizes == {file: len(trees.commits[0][file]) for file in FILES[1:]}
+    assert try_to_load_from_cache("me/trees", "config.json")
+    assert len(downloads(hub)) == 1
+    hf_hub_download("me/trees", "model.safetensors")
+    assert len(downloads(hub)) == 1
+    shutil.rmtree(tmp_path / "hub cache")
+    for file in FILES[1:]:
+        hf_hub_download("me/trees", file)
+    assert_same(saved, open_weights("hf://me/trees"))
+    assert len(downloads(hub)) == 2
+
+
+def test_a_commit_with_the_same_weights_downloads_only_what_differs(trees, hub):
+    open_weights("hf://me/trees")
+    trees.commits.append({**trees.commits[0], "README.md": b"new"})
+    open_weights("hf://me/trees")
+    assert len(downloads(hub)) == 1
+    assert len(downloads(hub, "config.json")) == 2
+
+
+def test_several_at_once_download_a_file_once(trees, hub, saved):
+    with ThreadPoolExecutor(4) as pool:
+        for opened in pool.map(open_weights, ["hf://me/trees"] * 4):
+            assert_same(saved, opened)
+    assert len(downloads(hub)) == 1
+
+
+def test_a_cut_download_is_resumed_by_the_next_command(trees, hub, saved, capsys):
+    hub.faults.append(Fault("GET .*resolve/.*/model", 0))
+    assert "cannot be reached for hf://me/trees" in refused(capsys, "predict", "hf://me/trees", "x.jpg")
+    hub.faults.clear()
+    hub.ranges.clear()
+    assert_same(saved, open_weights("hf://me/trees"))
+    (resumed,) = filter(None, hub.ranges)
+    assert int(resumed.removeprefix("bytes=").removesuffix("-")) > len(trees.commits[0]["model.safetensors"]) // 2
+
+
+def test_without_symbolic_links_the_cache_has_files(trees, hub, saved, monkeypatch, tmp_path):
+    def refuse(self, target):
+        raise OSError
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    for _ in range(2):
+        assert_same(saved, open_weights("hf://me/trees"))
+    assert len(downloads(hub)) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(trees, hub, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    line = refused(capsys, "predict", "hf://me/trees", "x.jpg")
+    assert f"cannot be kept in {tmp_path}/file/cache/models--me--trees/blobs (not a directory); make that " in line
+    assert line.endswith("make that folder writable, or set HF_HUB_CACHE to a folder that is")
+
+
 # --- Refused before any upload ----------------------------------------------------------------------------------------
 
 
@@ -214,7 +362,7 @@ def test_an_impossible_upload_is_refused(arguments, words, hub, trees, run, caps
 
 
 def test_one_address_alone_uploads_nothing(hub, capsys):
-    assert "export takes OUT after the checkpoint hf://me/trees" in refused(capsys, "export", "hf://me/trees")
+    assert "export needs OUT after the checkpoint hf://me/trees" in refused(capsys, "export", "hf://me/trees")
     assert hub.requests == []
 
 
@@ -248,7 +396,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(file, hub, trees, saved
     assert_same(saved, open_weights("hf://me/trees"))
     hub.faults.append(Fault(".", 503))
     cached.resolve().write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"config\.json does not describe|is damaged: its checksum"):
+    with pytest.raises(ValueError, match=r"config\.json does not describe|is damaged: its SHA-256 is"):
         open_weights("hf://me/trees")
 
 
@@ -277,8 +425,8 @@ def test_a_missing_revision_a_gated_repository_and_a_wrong_token_are_named(hub, 
     (Fault("GET /api", 500), "answers 500 about hf://me/trees"),
     (Fault("GET /api", 429), "answers 429 about hf://me/trees"),
     (Fault("GET /api", 0), "cannot be reached for hf://me/trees"),
-    (Fault("resolve/main/model", 500), "answers 500 about hf://me/trees"),
-    (Fault("GET .*resolve/main/model", 0), "hf://me/trees")])
+    (Fault("resolve/.*/model", 500), "answers 500 about hf://me/trees"),
+    (Fault("GET .*resolve/.*/model", 0), "hf://me/trees")])
 def test_a_failing_download_is_one_sentence_and_loads_later(fault, words, hub, trees, saved, capsys):
     hub.faults.append(fault)
     assert words in refused(capsys, "predict", "hf://me/trees", "x.jpg")
@@ -287,7 +435,7 @@ def test_a_failing_download_is_one_sentence_and_loads_later(fault, words, hub, t
 
 
 def test_a_connection_that_is_cut_once_is_resumed(hub, trees, saved):
-    hub.faults.append(Fault("GET .*resolve/main/model", 0, times=1))
+    hub.faults.append(Fault("GET .*resolve/.*/model", 0, times=1))
     assert_same(saved, open_weights("hf://me/trees"))
 
 

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet.architecture.network_presets import arch
+from alexnet.architecture.overrides import override
 from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.torchvision import read_torchvision
@@ -49,7 +53,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow_net, tmp_path
     (["import", "net.pth", "net.pth"], "net.pth"),
     (["import", "net.pth", "run"], "run already holds a checkpoint"),
     (["predict", "resnet.pth", "two.txt"], "but begins with conv1.weight"),
-    (["predict", "torchvison", "two.txt"], "torchvison does not exist; give a run's folder"),
+    (["predict", "torchvison", "two.txt"], "torchvison does not exist; did you mean torchvision?"),
     (["predict", "folder", "two.txt"], "folder is not a checkpoint"),
     (["evaluate", "cut.pth", "embedded"], "cut.pth is truncated"),
     (["export", "nan.pth", "out"], "holds values that are not finite"),
@@ -97,10 +101,32 @@ def test_the_command_imports_a_hub_folder_as_it_is(tmp_path, capsys):
     assert command("import", tmp_path / "hub", tmp_path / "out") == 0
     assert_same(checkpoint.load(tmp_path / "out"), saved)
     assert command("import", tmp_path / "hub", tmp_path / "again", "--mean", "1,2,3") == 2
-    assert "brings preprocessing along" in capsys.readouterr().err
+    assert "states its preprocessing" in capsys.readouterr().err
     assert command("import", tmp_path, tmp_path / "again") == 2
     assert "has no config.json" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(("name", "classes", "parameters"), [
+    # docs/presets.md; with 7 classes, small's output layer of 256 inputs has 3 x 257 parameters fewer than with 10.
+    ("small", 10, "750,410"), ("small", 7, "749,639"), ("medium", 200, "2,190,536"), ("cifar", 10, "85,098")])
+def test_import_counts_parameters_and_no_running_statistics(name, classes, parameters, tmp_path, capsys):
+    network = override(arch(name), [f"classes={classes}"])
+    side = network.input.side if network.input.mean == "pixel" else 1
+    saved = Checkpoint(network, tuple(f"class {number}" for number in range(classes)),
+                       AlexNet(network, seed=0).state_dict(), torch.full((side, side, 3), 100.0))
+    write_huggingface(saved, tmp_path / "hub")
+    assert command("import", tmp_path / "hub", tmp_path / "out") == 0
+    assert f"{name}, {parameters} parameters, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "mean"), [("small", "mean color"), ("cifar", "mean image"),
+                                            ("torchvision", "mean color")])
+def test_the_export_to_a_folder_says_which_mean_it_has(name, mean, tmp_path, capsys):
+    """network_presets.py: cifar subtracts the mean of each pixel, small of each channel, torchvision three numbers."""
+    checkpoint.save(saved_as(name), tmp_path / "run")
+    assert command("export", tmp_path / "run", tmp_path / "hub") == 0
+    assert f"hub: config, weights, {mean} and model card" in capsys.readouterr().out
 
 
 def test_a_file_of_class_names_may_come_from_any_editor(narrow_net, tmp_path):

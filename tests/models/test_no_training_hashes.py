@@ -55,8 +55,8 @@ def test_no_hash_is_in_the_file_and_both_sides_are_told(run, tmp_path, capsys, o
     assert holds_hashes(tmp_path / "with" / out)
     assert command("export", run, tmp_path / "without" / out, "--no-training-hashes") == 0
     said = capsys.readouterr()
-    assert f"note: {out} gets no hashes of the 10 training images" in said.err
-    assert "can neither leave them out of a test nor recognize copies of them" in said.err
+    assert f"note: {out} is written without hashes of its 10 training images" in said.err
+    assert "cannot exclude them, or copies of them, from a test" in said.err
     assert f"no hashes of training images (those of the weights in {out} {NAME} are not recorded)" in said.out
     assert not holds_hashes(tmp_path / "without" / out)
     seen = open_weights(tmp_path / "without" / out).seen
@@ -79,7 +79,7 @@ def test_torchvisions_state_dict_can_go_without_too(monkeypatch, tmp_path):
 def test_an_upload_and_its_card_have_no_hashes(run, tmp_path, monkeypatch, capsys):
     with hub_server(monkeypatch, tmp_path / "hub cache"):
         assert command("export", run, "hf://me/trees", "--no-training-hashes") == 0
-        assert "note: hf://me/trees gets no hashes of the 10 training images" in capsys.readouterr().err
+        assert "note: hf://me/trees is written without hashes of its 10 training images" in capsys.readouterr().err
         seen = open_weights("hf://me/trees").seen
     assert not len(seen.trained)
     assert seen.unknown == (f"the weights in hf://me/trees {NAME}",)

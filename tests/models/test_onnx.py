@@ -289,11 +289,14 @@ def test_the_ending_gives_the_format_and_to_overrides_it(run, arguments, file, t
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["run", "net.tflite"], "net.tflite has no ending that names the format"),
+    (["run", "net.tflite"], "net.tflite has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none "
+                            "for a folder with safetensors); use one of these endings, or add --to onnx, torch-export"),
     (["run", "net.onnx", "--to", "tflite"], "tflite"),
-    (["run", "net.pth"], "cifar is not torchvision's network"),
+    (["run", "net.pth"], "cifar is not torchvision's network, whose state dict has no place for it; export it to a "
+                         "FOLDER, FILE.onnx or FILE.pt2"),
     (["run", "net", "--from-pixels"], "safetensors holds weights and no preprocessing"),
-    (["run", "net.pth", "--from-pixels"], "torchvision holds weights and no preprocessing"),
+    (["run", "net.pth", "--from-pixels"], "torchvision holds weights and no preprocessing; leave out --from-pixels, or "
+                                          "export to FILE.onnx, FILE.xml or FILE.pt2"),
     (["run", "folder", "--to", "onnx"], "folder is a folder; name a file to write"),
     (["run", "folder", "--to", "torchvision"], "folder is a folder; name a file to write"),
     (["run", "file/net.onnx"], "file"),

@@ -92,7 +92,7 @@ def test_a_wrong_file_or_argument_is_one_sentence(make, arguments, words, tmp_pa
 
 
 def test_weights_that_say_their_network_take_no_arch(tmp_path, capsys):
-    with pytest.raises(alexnet.UserError, match="pretrained is no plain state dict, and says its network itself"):
+    with pytest.raises(alexnet.UserError, match="pretrained states its own network"):
         alexnet.load("pretrained", arch="small")
 
 

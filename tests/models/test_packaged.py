@@ -18,8 +18,8 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.packaged_weights import add_measured, dequantize, quantize, read_packaged, write_packaged
 from alexnet.models.formats.recognize import is_weights
 from alexnet.models.known_weights import OTHERS, class_names, known_weights, named
-from alexnet.models.network_facts import find_head, read_facts
 from alexnet.models.seen import SeenImages
+from alexnet.models.stored_network import find_json, read_stored_network
 from alexnet.models.training_facts import training_facts
 
 TRAINING = {"data": "two cats", "images": 3, "command": "alexnet train cats", "package_command": "python make.py",
@@ -100,38 +100,38 @@ def test_everything_of_a_checkpoint_comes_back(saved, folder, storage, tolerance
         expected = saved.network()(views)
         assert (back.network()(views) - expected).abs().max() < tolerance * expected.abs().max()
     assert back.provenance["source"] == "alexnet"
-    assert back.provenance["sha256"] == packaged.read_head(path)["file_sha256"]
+    assert back.provenance["sha256"] == packaged.read_packaged_json(path)["file_sha256"]
 
 
 def test_the_head_has_what_the_list_shows(saved, folder):
     path = write(saved, folder, storage="int8")
     add_measured(path, [{"data": "cats", "images": 10, "views": 1, "top1_error": 0.5, "top5_error": 0.0}],
                  [{"image": "a", "classes": [("tabby", 0.5)]}], {"fp32": saved.errors})
-    head = packaged.read_head(path)
-    assert head["wnids"] == ["n02123045", "n02124075", "n01443537", ""]
-    assert head["parameters"] == sum(parameter.numel() for parameter in AlexNet(saved.arch).parameters())
-    assert head["bytes"] == (folder / "cats-4.safetensors").stat().st_size
-    assert head["measured"][0]["images"] == 10
-    assert head["storage_errors"]["fp32"]["top1_error"] == 0.5
+    tree = packaged.read_packaged_json(path)
+    assert tree["wnids"] == ["n02123045", "n02124075", "n01443537", ""]
+    assert tree["parameters"] == sum(parameter.numel() for parameter in AlexNet(saved.arch).parameters())
+    assert tree["bytes"] == (folder / "cats-4.safetensors").stat().st_size
+    assert tree["measured"][0]["images"] == 10
+    assert tree["storage_errors"]["fp32"]["top1_error"] == 0.5
     [ours, *others] = known_weights()
     assert others == list(OTHERS)
     assert (ours.name, ours.classes, ours.top1_error, ours.checksum) == (
-        "cats-4", 4, 0.5, f"sha256:{head['file_sha256']}")
+        "cats-4", 4, 0.5, f"sha256:{tree['file_sha256']}")
     assert "not commercial" in ours.license
     assert "alexnet train cats" in ours.provenance
-    assert class_names(ours) == (list(CLASSES), head["measured"])
+    assert class_names(ours) == (list(CLASSES), tree["measured"])
 
 
 def test_the_smaller_form_is_taken_where_the_larger_does_not_fit(saved, folder):
-    def stored(limit: int) -> packaged.Head:
-        return packaged.read_head(write(saved, folder, max_bytes=limit))
+    def stored(limit: int) -> packaged.PackagedJson:
+        return packaged.read_packaged_json(write(saved, folder, max_bytes=limit))
 
     half = stored(10**9)
     assert half["storage"] == "fp16"
     byte = stored(half["bytes"] - 1)
     assert (byte["storage"], byte["look_alikes_recognized"]) == ("int8", True)
     seen = replace(saved.seen, trained_perceptual=np.arange(1, 200_001, dtype=np.uint64).reshape(-1, 2))
-    large = packaged.read_head(write(replace(saved, seen=seen), folder, max_bytes=byte["bytes"] + 1000))
+    large = packaged.read_packaged_json(write(replace(saved, seen=seen), folder, max_bytes=byte["bytes"] + 1000))
     assert (large["storage"], large["look_alikes_recognized"]) == ("int8", False)
     back = read_packaged(folder / "cats-4.json").seen
     assert len(back.trained) == 3
@@ -167,8 +167,8 @@ def test_a_missing_tensor_file_is_named(saved, folder):
 
 def test_a_head_of_another_format_is_refused(saved, folder):
     path = write(saved, folder)
-    head = packaged.read_head(path)
-    path.write_bytes(packaged.head_bytes({**head, "format": packaged.PACKAGED_FORMAT + 1}))
+    tree = packaged.read_packaged_json(path)
+    path.write_bytes(packaged.packaged_json_bytes({**tree, "format": packaged.PACKAGED_FORMAT + 1}))
     with pytest.raises(UserError, match="has format 4, and this version of alexnet reads format 3"):
         read_packaged(path)
 
@@ -244,6 +244,6 @@ def test_training_can_start_from_it(saved, folder, tmp_path):
 
 def test_how_the_packaged_network_was_trained_is_known_without_its_weights():
     """`explain pretrained --diff RUN` compares it: 24 epochs from random weights, seed 0 (docs/pretrained.md)."""
-    facts = read_facts(find_head("pretrained"))
-    assert (facts.training["epoch"], facts.training["seed"]) == (24, 0)
-    assert training_facts(facts)["training", "start"].value == "random weights"
+    stored = read_stored_network(find_json("pretrained"))
+    assert (stored.training["epoch"], stored.training["seed"]) == (24, 0)
+    assert training_facts(stored)["training", "start"].value == "random weights"

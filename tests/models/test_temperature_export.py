@@ -32,8 +32,14 @@ def views(count=4):
 
 @pytest.mark.parametrize("to", OUTPUTS)
 def test_the_imported_network_gives_the_calibrated_logits(saved, tmp_path, to):
+    saved.calibration["ten_views"] = {"temperature": 1.5, "fitted_images": 300, "measured_images": 301,
+                                      "ece_before": 0.05, "ece_after": 0.03}
     result = export(saved, tmp_path / OUTPUTS[to], to)
     assert "the temperature 1.750" in result.describe()
+    assert ("but not that of ten views" in result.describe()) == (to == "torchvision")
+    if to == "safetensors":
+        assert ("For the mean over ten views each view's logits are divided by 1.500 instead, and the error is 3.0% "
+                "(5.0% with the temperature of one view)") in (tmp_path / "hub" / "README.md").read_text()
     again = open_weights(str(tmp_path / OUTPUTS[to]))
     with torch.inference_mode():
         expected = saved.network(calibrated=False)(views()) / 1.75

@@ -79,6 +79,24 @@ def test_weights_go_to_torchvisions_module_and_back(tmp_path):
         assert torch.equal(again.state_dict()[key], tensor)
 
 
+def test_it_is_printed_as_torchvisions_module():
+    """Only the class of `features`, and two arguments that change no result, differ."""
+    def lines(network, renamed):
+        text = str(network)
+        for theirs, ours in renamed:
+            assert theirs in text
+            text = text.replace(theirs, ours)
+        return text.splitlines()
+
+    theirs = lines(peers.torchvision().models.alexnet(weights=None), [
+        ("(features): Sequential(", "(features): Convolutions("), ("ReLU(inplace=True)", "ReLU()"),
+        ("output_size=(6, 6)", "output_size=6")])
+    ours = lines(alexnet.AlexNet(arch("torchvision"), seed=None), [])
+    assert ours == theirs
+    kinds = [line.split(": ")[1].split("(")[0] for line in ours if ": " in line]
+    assert [kinds.count(kind) for kind in ("Conv2d", "ReLU", "MaxPool2d", "Dropout", "Linear")] == [5, 7, 3, 2, 3]
+
+
 def test_address_preprocessing_and_classes_are_those_that_torchvision_documents():
     peers.torchvision()
     from torchvision.models import AlexNet_Weights
@@ -240,8 +258,22 @@ def test_offline_the_error_says_where_to_put_the_file(narrow_net, monkeypatch, t
     place = tmp_path / "cache" / "alexnet" / "weights" / torchvision.OFFICIAL[0]
     assert command("import", "torchvision", tmp_path / "out") == 2
     assert f"put the file at {place}" in capsys.readouterr().err
-    shutil.copy(write(narrow_net.state_dict(), tmp_path / "net.pth"), place)
+    (tmp_path / "served").mkdir()
+    right = publish(narrow_net, tmp_path / "served", monkeypatch)
+    shutil.copy(right, place.with_name(right.name))
     assert len(open_weights("torchvision").classes) == 7
+
+
+def test_a_file_in_the_cache_with_another_checksum_is_not_read(narrow_net, address, monkeypatch, tmp_path, capsys):
+    path = publish(narrow_net, address, monkeypatch)
+    open_weights("torchvision")
+    kept = tmp_path / "cache" / "alexnet" / "weights" / path.name
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+    capsys.readouterr()
+    assert command("import", "torchvision", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"alexnet: {kept} has checksum {digest}, not {path.stem[-8:]}; delete it, and run the command again\n")
 
 
 @pytest.mark.parametrize("keys", ["names", "torchvision"])
@@ -250,7 +282,7 @@ def test_checkpoint_to_torchvision_and_back_is_bit_equal(narrow_net, keys, tmp_p
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "out.pth") == 0
     narrow_net.load_state_dict(torch.load(tmp_path / "out.pth", weights_only=True), strict=True)
-    x = torch.randn(2, 3, 224, 224)
+    x = torch.randn(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         assert torch.equal(narrow_net(x), before.network()(x))
     after = read_torchvision(tmp_path / "out.pth", before.classes)

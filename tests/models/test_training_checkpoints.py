@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ import safetensors.torch
 import torch
 
 from alexnet.data.imagenet_classes import CLASSES
+from alexnet.errors import UserError
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.torch_files import read_torch_file
 from alexnet.models.formats.torchvision import read_torchvision
@@ -242,6 +244,18 @@ def test_a_call_hidden_in_a_scripts_options_is_refused_and_not_run(net, tmp_path
     assert not marker.exists()
 
 
+def test_a_compressed_file_is_refused_before_torch_decompresses_it(tmp_path, monkeypatch):
+    """Half a megabyte would become 400 MB of zeros in torch."""
+    stored = write({"weight": torch.zeros(1000)}, tmp_path / "net.pth")
+    assert read_torch_file(stored)["weight"].shape == (1000,)
+    with zipfile.ZipFile(stored) as whole, zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("torch has read it"))
+    with pytest.raises(UserError, match=r"small\.pth is compressed, as torch\.save writes no file"):
+        read_torch_file(tmp_path / "small.pth")
+
+
 def test_harmless_classes_are_replaced_by_stand_ins(tmp_path):
     """No class or function of the file is called, not even Path: on another system it would not exist."""
     content = {"args": options(), "scalar": np.float32(1.0), "array": np.array(["ash"]), "path": pathlib.Path("x")}
@@ -255,7 +269,7 @@ def test_harmless_classes_are_replaced_by_stand_ins(tmp_path):
 def test_a_file_that_holds_itself_is_refused(net, tmp_path):
     content = {"epoch": 3}
     content["model"] = content["config"] = content
-    with pytest.raises(ValueError, match="holds a dict that is no state dict"):
+    with pytest.raises(ValueError, match="holds a dict that is not a state dict"):
         open_weights(write(content, tmp_path / "net.pth"))
     content["state_dict"] = net.state_dict()
     assert read_torchvision(write(content, tmp_path / "net.pth")).weights

@@ -20,7 +20,7 @@ from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, random_views
 from alexnet.data.preprocessing import Preprocess
 from alexnet.training.optimizer import SGD
-from alexnet.training.schedule import bias_rate, conv1_rate, learning_rate, logged_rates
+from alexnet.training.schedule import bias_rate, conv1_learning_rate, learning_rate, logged_rates
 
 SIDE, CROP, COUNT = 20, 12, 64
 COLORS = np.array([[2000.0, 1500, 1400], [1500, 1900, 1700], [1400, 1700, 2300]])
@@ -46,7 +46,7 @@ def test_the_weights_learning_rate_drops_at_the_epochs_of_the_log(name, changes)
 def test_conv1_slows_and_stops_and_the_noise_ends_at_the_epochs_of_the_log(name, epochs, slow, stop):
     its = recipe(name)
     assert its.epochs == epochs
-    rates = [conv1_rate(its, epoch, 1e-4) for epoch in (slow - 0.01, slow, stop - 0.01, stop)]
+    rates = [conv1_learning_rate(its, epoch, 1e-4) for epoch in (slow - 0.01, slow, stop - 0.01, stop)]
     assert rates == [1e-4, 1e-5, 1e-5, 0]
     assert its.lighting_stop_epoch == slow  # "set color noise to 0 from 0.1", on the line below
     assert its.lighting == 0.1

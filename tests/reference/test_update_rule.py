@@ -12,7 +12,7 @@ from numpy_networks import network, small_network
 
 from alexnet.architecture.recipe_presets import recipe
 from alexnet.training.optimizer import SGD
-from alexnet.training.schedule import conv1_rate, learning_rate
+from alexnet.training.schedule import conv1_learning_rate, learning_rate
 
 
 def updated(rule: str, w: Array, v: Array, g: Array, eps: float, decay: float) -> tuple[Array, Array]:
@@ -84,7 +84,7 @@ def test_training_equals_training_in_numpy_across_learning_rate_changes(name):
 def test_code2012_slows_conv1_at_epoch_67_and_stops_it_at_72():
     code2012, epochs = recipe("code2012"), (66, 67, 71.9, 72, 80)
     others = [learning_rate(code2012, epoch) for epoch in epochs]
-    rates = [(conv1_rate(code2012, epoch, rate), rate) for epoch, rate in zip(epochs, others, strict=True)]
+    rates = [(conv1_learning_rate(code2012, epoch, rate), rate) for epoch, rate in zip(epochs, others, strict=True)]
     by_hand = [(1e-4, 1e-4), (1e-5, 1e-4), (1e-5, 1e-4), (0, 1e-4), (0, 1e-5)]
     assert np.array(rates) == pytest.approx(np.array(by_hand), rel=1e-12)
     changed = {}

@@ -12,23 +12,24 @@ from alexnet.data.overlap import Overlap
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claim import Claim
 from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.design import Design
 from alexnet.reproduce.finished_run import FinishedRun
-from alexnet.reproduce.measures import Design, data_refusal, reproduce
+from alexnet.reproduce.measures import data_refusal, reproduce
 from alexnet.reproduce.results import departures
 from alexnet.reproduce.results_text import format_measured, verdict_sentences
-from alexnet.reproduce.runs import Job, Runs
+from alexnet.reproduce.runs import Job, RunStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class InventedRuns(Runs):
+class InventedRuns(RunStore):
     """Runs that are not trained: `result` gives the validation error and the curve of each job."""
 
     def __init__(self, packed, folder, result, machine=lambda job: "here"):
         super().__init__(packed, folder, "fp32")
         self.result, self.machine, self.jobs = result, machine, []
 
-    def trained(self, jobs):
+    def train_all(self, jobs):
         self.jobs += jobs
         return [self.finished(job) for job in jobs]
 
@@ -61,7 +62,7 @@ def test_dropout_compares_errors_losses_and_epochs_each_at_its_own_best_rate(pac
     """
     def result(job):
         if job.target:
-            assert (job.target, job.recipe.schedule, job.recipe.epochs, job.curve) == (0.05, "constant", 300, 1)
+            assert (job.target, job.recipe.schedule, job.recipe.epochs, job.curve_epochs) == (0.05, "constant", 300, 1)
             return None, [(10 * (1 + steps_from(job, 0.03)), 0.05)]
         assert (job.recipe.schedule, job.recipe.epochs) == ("linear", 150)
         return 0.4 + steps_from(job, 0.01) / 10, [(150, 0.01)], 2 + steps_from(job, 0.003)
@@ -137,7 +138,7 @@ def test_both_sides_of_a_pair_train_on_the_same_draw_of_images_and_each_seed_on_
 
 
 def test_tuning_runs_of_few_images_train_on_as_many_and_are_validated_on_others(packed):
-    runs = Runs(packed, packed.path, "fp32")
+    runs = RunStore(packed, packed.path, "fp32")
     tuning, fresh = runs.subset(10, draw=1000, tuning=True), runs.subset(10, draw=0)
     assert len(tuning.split("train")) == len(fresh.split("train")) == 40
     held_out = {*tuning.split("val").names}
@@ -314,7 +315,8 @@ def test_data_other_than_that_of_the_sentence_are_a_departure(packed):
 
 
 @pytest.mark.parametrize(("overlap", "is_refused"), [
-    (Overlap(10_000, 7), False), (Overlap(3_925), False), (Overlap(3_955, 20, 10), True),
+    (Overlap(10_000, 7), False), (Overlap(10_000, 20), False), (Overlap(10_000, 21), True),
+    (Overlap(3_925), False), (Overlap(3_955, 20, 10), True),
     (Overlap(1_000, 0, 3, "a.jpg"), True), (Overlap(1_000, 0, 3, "a.jpg", usual_share=0.01), False)])
 def test_validation_images_that_are_known_from_training_leave_no_verdict(overlap, is_refused, packed, tmp_path):
     """More than two in a thousand; images that are alike by nature do not count."""

@@ -2,12 +2,20 @@
 
 import pytest
 
+from alexnet.reproduce import run_duration
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.measures import Design
+from alexnet.reproduce.design import Design
 from alexnet.reproduce.results import plan_json
 from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def _known_time(request, monkeypatch):
+    """No network is timed, but in the test of that."""
+    if "is_measured" not in request.node.name:
+        monkeypatch.setattr(run_duration, "_seconds_of_an_image", lambda *_: (0.4, 0.2))
 
 
 def plan_of(capsys, class_folders, *words) -> str:
@@ -57,6 +65,36 @@ def test_a_plan_compares_with_signs_and_counts_epochs_in_good_english(class_fold
 def test_a_plan_lists_what_all_variants_have_in_common(class_folders, capsys, name, common):
     few = ["--images-per-class", 9] if name == "augmentation" else []
     assert f"Common to all: {common}" in plan_of(capsys, class_folders, name, *few)
+
+
+def test_a_plan_says_how_long_the_runs_take(class_folders, packed, capsys):
+    """120 training images for 40 epochs are 4,800, and 120 once more for the clean training error; the validation
+    images are evaluated after 8, 16, 24, 32 and 40 epochs. Each network has 3 x 2 tuning runs and 8 with fresh seeds.
+    """
+    assert packed.counts["val"] == 44
+    seconds = 1_988.0  # 4,800 x 0.4 + (120 + 5 x 44) x 0.2; 23.2 hours for 42 runs
+    design = Design.of(CLAIMS["lrn"], packed)
+    times = run_duration.measure_durations(design, packed, "cpu", "fp32")
+    assert [(time.variant.name, time.runs, time.seconds) for time in times] == [
+        (name, 14, seconds) for name in ("no normalization", "constant factor 2^-0.75", "response normalization")]
+    plan = plan_json(design, packed, times)
+    assert plan["seconds"] == 42 * seconds
+    assert plan["seconds_of_a_run"]["no normalization"] == seconds
+    assert "seconds" not in plan_json(design, packed)
+    text = plan_of(capsys, class_folders, "lrn")
+    assert ("Time on this machine: 23 h 12 min for these runs one after another; those that are finished already take "
+            "none. A run takes: no normalization 33 min, constant factor 2^-0.75 33 min, response normalization 33 min"
+            ) in text
+    text = plan_of(capsys, class_folders, "figure1")
+    assert "Time on this machine: at most" in text
+    assert "A run takes at most: ReLU " in text
+
+
+def test_the_time_of_a_plan_is_measured_with_each_network(packed):
+    """One network of the two has half the kernels of the other in four of its layers."""
+    times = run_duration.measure_durations(Design.of(CLAIMS["two-gpu"], packed), packed, "cpu", "fp32")
+    assert len(times) == 2
+    assert all(0 < time.seconds < 3600 for time in times)
 
 
 def test_the_common_settings_are_in_the_json_of_a_plan(packed):

@@ -2,18 +2,26 @@
 
 import math
 import statistics
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.response_norm import ResponseNorm
 from alexnet.reproduce import weight_measures
+from alexnet.reproduce.claim_networks import common_setup
+from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.quantities import measure_quantity
-from alexnet.reproduce.runs import Job, Runs
-from alexnet.reproduce.significance import paired_t_test
-from alexnet.reproduce.weight_measures import ensemble_errors, load, recolored_errors
+from alexnet.reproduce.runs import Job, RunStore
+from alexnet.reproduce.t_tests import paired_t_test
+from alexnet.reproduce.weight_measures import ensemble_errors, load, norm_weight, recolored_errors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +48,7 @@ def run(packed, tiny, tmp_path, monkeypatch):
     errors = iter([30, 10, 20])
     monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, 44.0, next(errors), 5))
     recipe = Recipe("r", epochs=3, batch_size=60, learning_rate=0.01, schedule="constant")
-    return Runs(packed, tmp_path, "fp32").trained([Job(packed, tiny, recipe, 0, "a run")])[0]
+    return RunStore(packed, tmp_path, "fp32").train_all([Job(packed, tiny, recipe, 0, "a run")])[0]
 
 
 def test_the_error_of_a_run_is_that_of_its_last_epoch_and_not_of_its_best(run, packed):
@@ -102,3 +110,28 @@ def test_what_an_older_measure_has_measured_is_measured_again(run, packed, monke
     assert (measure(), measure(), len(measured)) == (0.5, 0.5, 2)
     (run.folder / weight_measures.MEASURED).write_text('{"norm": 0.1}')  # of before there were versions
     assert measure() == 0.5
+
+
+def test_the_weight_of_the_norms_sum_is_the_mean_over_both_norms_and_hundreds_of_images(packed):
+    """By hand, from the inputs of each norm: alpha x (sum of squares over a window of five maps) / k."""
+    arch, _ = common_setup(32, 1, settings=[*CLAIMS["lrn"].common, "arch.classes=4", "arch.towers=1"])
+    network, preprocess = AlexNet(arch, 0).eval(), Preprocess.from_data(arch.input, packed.mean_HWC)
+    inputs = []
+    norms = [module for module in network.modules() if isinstance(module, ResponseNorm)]
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda _, maps: inputs.append(maps[0].double().numpy()))
+    split = packed.split("train")
+    with torch.inference_mode():
+        network(preprocess(torch.from_numpy(split.read(np.arange(len(split))))))
+    weights = []
+    for maps_NCHW in inputs[:2]:
+        squares, maps = maps_NCHW**2, maps_NCHW.shape[1]
+        sums = [squares[:, max(0, place - 2) : place + 3].sum(1).mean() for place in range(maps)]
+        weights.append(1e-4 * float(np.mean(sums)) / 2)
+    assert (len(norms), len(split)) == (2, 120)
+    assert max(weights) > 1.05 * min(weights)
+    many = SimpleNamespace(split=lambda name: split)
+    assert norm_weight((network, preprocess), many, "cpu") == pytest.approx(statistics.fmean(weights), rel=1e-4)
+    few = split.subset(split.sample(64))
+    assert norm_weight((network, preprocess), SimpleNamespace(split=lambda name: few), "cpu") != pytest.approx(
+        statistics.fmean(weights), rel=1e-4)

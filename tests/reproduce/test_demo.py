@@ -100,7 +100,7 @@ def test_without_a_pretrained_network_the_demo_says_so_and_trains(tmp_path, caps
     few = embedded.open_embedded(train=10, test=4)
     monkeypatch.setattr("alexnet.data.sources.detect.open_embedded", lambda: few)
     assert alexnet("demo", "--out", tmp_path / "demo", "--epochs", 1) == 0
-    assert "note: the demo begins with the training: no-such-weights does not exist" in capsys.readouterr().err
+    assert "note: the demo skips the pretrained network: no-such-weights does not exist" in capsys.readouterr().err
     page = (tmp_path / "demo" / "demo.html").read_text()
     assert "Grad-CAM" not in page
     assert "A network trained from nothing" in page

@@ -119,12 +119,27 @@ def test_the_page_of_mistakes_says_what_was_measured(tmp_path: Path, packed_imag
 
 def test_the_page_of_a_check_counts_what_it_shows(tmp_path: Path, packed_images: PackedImages):
     check_page(tmp_path / "page.html", packed_images)
-    text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "8 images of 2 classes (6 train, 2 val)" in text
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    text = words(page)
+    assert "8 images of 2 classes (6 train, 2 val); 1 more cannot be decoded." in text
+    assert "Evenly spaced training images of each class." in text
+    assert "ash: 3 training images" in text  # numbers 2, 3 and 4
+    assert text.count("3 training images") == 2, "two and a copy; the broken file of the class is not counted"
+    assert '<span class="missing">' not in page
     assert "1 image of 9 cannot be decoded" in text
     assert "Exact copies across classes" in text
     assert "1 image is in more than one class, byte for byte" in text
     assert "Remedy: keep each image in the class that is right." in text
+
+
+def test_the_page_of_a_check_shows_the_most_elongated_images(tmp_path: Path, packed_images: PackedImages):
+    check_page(tmp_path / "page.html", packed_images)
+    assert "Most elongated images" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    Image.fromarray(packed_images.pixels[7]).resize((40, 400)).save(tmp_path / "photos" / "train" / "ash" / "pole.png")
+    write_check_page(tmp_path / "page.html", check_data(str(tmp_path / "photos")))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Networks see the central square at most. 1 image." in page
+    assert "40 x 400 pixels" in page
 
 
 def test_the_map_counts_the_images_that_were_trained_on(tmp_path: Path, packed_images: PackedImages):

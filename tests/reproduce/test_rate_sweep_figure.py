@@ -30,6 +30,16 @@ def test_it_shows_both_curves_and_the_suggestion_up_to_the_divergence():
         "batch", "moving average", "suggestion: 0.0032"]
 
 
+def test_a_loss_that_falls_again_after_the_divergence_is_not_drawn():
+    rates, smoothed = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (2.0, 1.5, 1.0, 9.0, 2.5)  # the upper edge is at 3.0
+    diverged = RateSweep(rates, (2.1, 1.4, 1.1, 9.5, 0.5), smoothed, diverged=True, lowest=1e-2, rose=1e-1,
+                         suggestion=None, findings=())
+    (axes,) = rate_sweep(diverged).axes
+    for color, width in (("blue", 1.8), ("faint", 1.0)):
+        curve, _ = curves(axes, color, width)  # the other line is the legend's
+        assert max(x for x, _ in curve) < 1e-1
+
+
 @pytest.mark.parametrize("smoothed", [(math.inf,), (2.0, math.nan), (0.0, 0.0)])
 def test_a_sweep_that_diverges_at_once_is_drawn(smoothed):
     rates = RATES[: len(smoothed)]

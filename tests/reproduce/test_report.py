@@ -17,8 +17,8 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.preprocessing import Preprocess
-from alexnet.inference.metrics import wilson
 from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.inference.statistics import wilson
 from alexnet.inference.validation import predict_validation
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import load, save
@@ -158,12 +158,12 @@ def test_every_setting_of_recipe_and_input_has_a_meaning(page: str):
 def test_random_kernels_are_reported_as_random(tmp_path: Path):
     run = write_run(tmp_path)
     text = words(write_report(run).read_text(encoding="utf-8"))
-    assert "Kernels of conv1 (still random)" in text
+    assert "Filters of conv1 (still random)" in text
     saved = load(run / "best")
     saved.weights["features.conv1.weight"][...] = torch.linspace(-1, 1, 5)[:, None]  # each an edge
     save(saved, run / "best")
     text = words(write_report(run).read_text(encoding="utf-8"))
-    assert "Kernels of conv1" in text
+    assert "Filters of conv1" in text
     assert "still random" not in text
     assert "look like their random initial weights" not in text
 

@@ -8,7 +8,7 @@ import pytest
 
 from alexnet.errors import UserError
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.measures import Design
+from alexnet.reproduce.design import Design
 from alexnet.reproduce.outcome import OutcomeJson
 from alexnet.reproduce.results import append, departures, not_measured, plan_json, read_outcomes, to_outcome
 

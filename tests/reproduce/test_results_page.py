@@ -3,12 +3,14 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from html import unescape
 from typing import get_args
 
 import pytest
 from markdown_it import MarkdownIt
 
 from alexnet.errors import UserError
+from alexnet.reproduce.claim import Claim, Comparison, Variant
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.outcome import Verdict
 from alexnet.reproduce.results import not_measured, read_outcomes
@@ -21,6 +23,7 @@ from alexnet.reproduce.results_text import (
     format_number,
     verdict_sentences,
 )
+from alexnet.reproduce.verdicts import judge
 from claim_outcomes import comparison, outcome, variant
 from command_line import alexnet as command
 
@@ -71,7 +74,7 @@ def test_every_number_of_the_page_is_that_of_the_file():
     assert rows(page, "dropout |") == [["dropout", "common", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
                                         "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%"]]
     assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
-            "p = 0.070, 3 seeds). The difference is significant.\n") in page
+            "p = 0.035, 3 seeds). The difference is significant.\n") in page
     assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
     assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
     assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page
@@ -114,23 +117,96 @@ def test_the_epochs_to_a_target_have_a_column_and_runs_that_did_not_reach_it_are
     ({"paper": -3.2, "source": "X"}, "; the number of X, −3.2 points, is that large."),
     ({"least": -1.0}, "; the least effect that counts, −1.0 points, is smaller, and takes more seeds to find.")])
 def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(expected, ending):
-    text = verdict_sentences(comparison(verdict="undecided", reason="it is not significant", **expected))
+    text = verdict_sentences(comparison(verdict="undecided", p_holm=0.07, reason="it is not significant", **expected))
     assert text.endswith(" 3 seeds). It is not significant. The minimum detectable effect: a true difference of 3.1 "
                          f"points or more is found in 80% of such experiments{ending}")
+
+
+@pytest.mark.parametrize("verdict", ["undecided", "contradicted"])
+def test_what_could_have_been_found_stands_where_a_difference_is_not_significant_whatever_the_verdict(verdict):
+    """The page promises it: not significant is p >= 0.05 after Holm's correction, which may be above 0.05 where p is
+    not."""
+    found = "The minimum detectable effect: a true difference of 3.1 points or more is found in 80% of such experiments"
+    for p_holm, is_said in ((0.9, True), (0.0501, True), (0.0499, False), (None, False)):
+        assert (found in verdict_sentences(comparison(verdict=verdict, p=0.01, p_holm=p_holm))) == is_said
+
+
+def test_an_effect_that_is_excluded_has_what_could_have_been_found():
+    """Eight differences of 0.3 points, half of them negative, against a published one of -5: mean 0, standard deviation
+    0.3 x sqrt(8 / 7) = 0.3207, so the interval is +- 2.3646 x 0.11339 = 0.27. SciPy's nct, 7 degrees: t > 2.3646 in
+    80% of tests at a shift of 3.270 standard errors, 0.37 points."""
+    pairs = [(0.403 if seed % 2 else 0.397, 0.4) for seed in range(8)]
+    claim = Claim("c", "", "", "", (Variant("a"), Variant("b")), (Comparison("b", "a", -1, -5.0),), 1, seeds=8)
+    (found,) = judge(claim, [pairs], {"top1": "top-1 error"})
+    assert (found["verdict"], found["p_holm"]) == ("contradicted", pytest.approx(1))
+    assert verdict_sentences(found).endswith(
+        "The minimum detectable effect: a true difference of 0.4 points or more is found in 80% of such experiments; "
+        "the paper's number, −5.0 points, is that large.")
 
 
 def test_a_ratio_could_have_been_found_on_both_sides_of_1():
     text = verdict_sentences(comparison(unit="times", mean=1.1, low=0.8, high=1.5, low_all=0.7, high_all=1.7,
                                         minimum_detectable=1.6, paper=0.5, verdict="undecided", reason="chance",
-                                        quantity="validation loss"))
+                                        quantity="validation loss", p_holm=0.07))
     assert ("1.10 times the validation loss (95% interval 0.80 to 1.50, simultaneous 0.70 to 1.70, p = 0.070, "
             "3 seeds)") in text
     assert "a true ratio of 1.60 or more, or of 0.62 or less, is found" in text
     assert text.endswith("the paper's number, 0.5 times, is that large.")  # half as much: 1 / 0.5 is above 1.6
 
 
+@pytest.mark.parametrize(("sign", "paper", "found", "ending"), [
+    (-1, -21.0, "20.0%", "is that large."), (-1, -19.0, "20.0%", "is smaller, and takes more seeds to find."),
+    (1, 24.0, "25.0%", "is smaller, and takes more seeds to find.")])
+def test_a_relative_difference_could_have_been_found_on_the_claims_side(sign, paper, found, ending):
+    """A ratio of 1.25 or of 1 / 1.25 = 0.8: 25% more or 20% fewer."""
+    text = verdict_sentences(comparison(unit="percent", sign=sign, paper=paper, minimum_detectable=25.0, p_holm=0.07,
+                                        verdict="undecided"))
+    assert f"a true difference of {found} or more is found" in text
+    assert text.endswith(ending)
+
+
 def test_a_difference_that_rounds_to_zero_is_neither_more_nor_less():
     assert "no dropout: a difference of 0.0 points in top-1 error (95%" in verdict_sentences(comparison(mean=0.04))
+
+
+def test_the_color_of_the_towers_is_counted_once_for_each_run():
+    """Under 10% color and over 40%: the first pair alone. The means of the three runs are 7% and 43%."""
+    found = outcome()
+    assert "Color in the towers" not in results_markdown([found], "results")
+    colors = [[0.05, 0.5], [0.11, 0.49], [0.05, 0.30]]
+    for trained in found["variants"]:  # the same runs
+        for one, color in zip(trained["runs"], colors, strict=True):
+            one["tower_color"] = color
+    page = results_markdown([found], "results")
+    assert ("**Color in the towers.** In 1 of 3 runs of networks with two towers, the kernels of conv1 are "
+            "color-agnostic in one tower (under 10% color) and color-specific in the other (over 40%); the mean shares "
+            "of color are 7% and 43%") in page
+
+
+def test_a_claim_that_can_hardly_fail_has_a_footnote_where_it_is_supported(tmp_path, capsys):
+    ours = comparison(name="five averaged against one network", variant="five averaged", reference="one network")
+    noise = comparison(name="color noise, recolored images")
+    outcomes = [outcome(comparisons=[comparison()]), outcome("ensemble", comparisons=[ours]),
+                outcome("lighting", comparisons=[comparison(name="color noise against no color noise"), noise]),
+                outcome("ensemble", comparisons=[ours | {"verdict": "supported in sign"}], data="other"),
+                outcome("ensemble", comparisons=[ours | {"verdict": "undecided"}], data="third")]
+    page = results_markdown(outcomes, "results")
+    assert [row[4] for start in ("[", " |") for row in rows(page, start)] == [
+        "**supported**", "**supported**<sup>1</sup>", "**supported**", "**supported in sign**<sup>1</sup>",
+        "**undecided**", "**supported**<sup>2</sup>"]
+    first, second = (line for line in page.splitlines() if line.startswith("<sup>"))
+    assert first == (
+        "<sup>1</sup> Ensemble, five averaged against one network: the average is nearly sure to err less, since it is "
+        "compared with the mean error of its own five members; only the size of the effect is tested.")
+    assert second.startswith("<sup>2</sup> Lighting, color noise, recolored images: the error is nearly sure to rise ")
+    assert page.count("Caution: the average is nearly sure to err less") == 2
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
+    assert command("results", file) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("(1)") == 3
+    assert "(1) ensemble, five averaged against one network: the average is nearly sure to err less" in shown
+    assert "(2) lighting, color noise, recolored images: the error is nearly sure to rise less" in shown
 
 
 @pytest.mark.parametrize(("changes", "text"), [
@@ -226,6 +302,13 @@ def test_names_stand_on_the_page_as_they_are():
     assert escape("plain words, 3.5% (+1)") == "plain words, 3.5% (+1)"
 
 
+def test_the_site_shows_each_sign_of_a_name_once():
+    markdown = pytest.importorskip("markdown", reason="comes with the extra docs")
+    signs = r"\ ` * _ { } [ ] < > | # ~ & &# $ ! p < 0.05"
+    shown = markdown.markdown(f"word {escape(signs)}", extensions=["tables"])
+    assert unescape(re.sub(r"<[^>]+>", "", shown)) == f"word {signs}"
+
+
 def test_the_page_and_its_figures_are_the_same_each_time_and_the_text_around_them_stays(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
@@ -302,4 +385,4 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     assert "none.jsonl does not exist; `alexnet reproduce CLAIM --data DATA" in capsys.readouterr().err
     (tmp_path / "results.jsonl").write_text("")
     assert command("results", tmp_path / "results.jsonl", "--page", tmp_path / "page.html") == 2
-    assert "page.html ends in .html; let it be .md" in capsys.readouterr().err
+    assert "page.html ends in .html; name a file that ends in .md" in capsys.readouterr().err

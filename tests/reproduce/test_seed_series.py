@@ -79,8 +79,8 @@ def test_what_cannot_be_paired_says_why_and_gets_welchs_test(second, reason):
 def test_equal_differences_have_no_spread_and_prove_nothing():
     found = compare_series(series("a", (0, 1)), series("b", (0, 1)), (errors(210, 230), errors(211, 231)))
     assert (found.test, found.significant, found.interval) == (None, False, None)
-    assert text(found)[0] == ("A has 0.10 points less top-1 error than B; the runs do not spread, so there is nothing "
-                              "to test against: take more images or seeds.")
+    assert text(found)[0] == ("A has 0.10 points less top-1 error than B; there is no spread over the runs to "
+                              "test against: measure more images, or train more seeds.")
     assert found.to_json()["p_value"] is None
     same = compare_series(series("a", (0, 1)), series("b", (0, 1)), (errors(210, 230), errors(210, 230)))
     assert text(same)[0].startswith("A and B have the same mean top-1 error;")

@@ -10,8 +10,9 @@ import pytest
 
 from alexnet.reproduce.claim import Claim, Comparison, Variant
 from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.design import Design
 from alexnet.reproduce.finished_run import FinishedRun
-from alexnet.reproduce.measures import Design, reproduce
+from alexnet.reproduce.measures import reproduce
 from alexnet.reproduce.quantities import quantity_names
 from alexnet.reproduce.verdicts import judge
 from alexnet.reproduce.weight_measures import MEASURES_VERSION
@@ -23,13 +24,13 @@ def claim_of(*comparisons, seeds):
     return Claim("c", "", "", "", (Variant("a"), Variant("b")), comparisons, 1, seeds=seeds)
 
 
-def judged(reference, variant, sign=-1, paper=None, quantity="top1", others=(), no_verdict="", at_limit=(), seeds=None,
-           **expected):
+def judged(reference, variant, sign=-1, paper=None, quantity="top1", others=(), no_verdict="", edge_variants=(),
+           seeds=None, **expected):
     """The comparison of b with a, beside others that belong to the same claim."""
     own = Comparison("b", "a", sign, paper, quantity, **expected)
     pairs = [list(zip(variant, reference, strict=True))] + [list(zip(y, x, strict=True)) for x, y in others]
     claim = claim_of(own, *[Comparison("d", "c", -1)] * len(others), seeds=seeds or len(reference))
-    return judge(claim, pairs, NAMES, no_verdict, at_limit)[0]
+    return judge(claim, pairs, NAMES, no_verdict, edge_variants)[0]
 
 
 LOWER = (0.40, 0.42, 0.41, 0.43), (0.37, 0.385, 0.39, 0.395)
@@ -146,17 +147,18 @@ def test_runs_that_do_not_reach_the_target_support_an_effect_that_their_bound_ex
     """Ratios of 5, 8, 6 and 8, of which both 8s are runs that ended: logarithms 1.6094, 2.0794, 1.7918 and 2.0794, mean
     1.8900, standard deviation 0.2324, so the interval of the bound begins at exp(1.8900 - 3.182 * 0.1162) = 4.57."""
     slow, fast = (50.0, None, 60.0, None), (10.0, 10.0, 10.0, 10.0)
-    pairs, limits = [[*zip(slow, fast, strict=True)]], [[(80.0, 80.0)] * 4]
+    pairs, unfinished = [[*zip(slow, fast, strict=True)]], [[(80.0, 80.0)] * 4]
     claim = claim_of(Comparison("slow", "fast", 1, quantity="epochs", **expected), seeds=4)
-    (comparison,) = judge(claim, pairs, NAMES, limits=limits)
+    (comparison,) = judge(claim, pairs, NAMES, unfinished_epochs=unfinished)
     assert (comparison["verdict"], comparison["bound"]) == (verdict, "at least")
     assert comparison["mean"] == pytest.approx(1920**0.25)
     inverse = {key: 1 / value for key, value in expected.items()}
     claim = claim_of(Comparison("fast", "slow", -1, quantity="epochs", **inverse), seeds=4)
-    (comparison,) = judge(claim, [[*zip(fast, slow, strict=True)]], NAMES, limits=limits)
+    (comparison,) = judge(claim, [[*zip(fast, slow, strict=True)]], NAMES, unfinished_epochs=unfinished)
     assert (comparison["verdict"], comparison["bound"]) == (verdict, "at most")
     opposite = claim_of(Comparison("fast", "slow", 1, quantity="epochs", least=1.1), seeds=4)
-    assert judge(opposite, [[*zip(fast, slow, strict=True)]], NAMES, limits=limits)[0]["verdict"] == "contradicted"
+    (comparison,) = judge(opposite, [[*zip(fast, slow, strict=True)]], NAMES, unfinished_epochs=unfinished)
+    assert comparison["verdict"] == "contradicted"
 
 
 def test_what_is_expected_is_data():
@@ -190,21 +192,21 @@ def test_fewer_seeds_than_the_claim_plans_decide_nothing_and_more_do():
     assert judged(*LOWER, seeds=3)["verdict"] == "supported"
 
 
-@pytest.mark.parametrize(("at_limit", "names"), [({"b"}, "b"), ({"a", "b"}, "b and of a")])
-def test_a_network_whose_best_rate_is_an_end_of_its_grid_is_not_judged(at_limit, names):
-    comparison = judged(*LOWER, at_limit=at_limit)
+@pytest.mark.parametrize(("edge_variants", "names"), [({"b"}, "b"), ({"a", "b"}, "b and of a")])
+def test_a_network_whose_best_rate_is_an_end_of_its_grid_is_not_judged(edge_variants, names):
+    comparison = judged(*LOWER, edge_variants=edge_variants)
     assert (comparison["verdict"], comparison["reason"]) == (
         "undecided", f"the best learning rate of {names} is an end of the rates that were tried, so a better one may "
         "exist")
     assert comparison["p_holm"] is None
-    assert judged(*LOWER, at_limit={"c"})["verdict"] == "supported"
+    assert judged(*LOWER, edge_variants={"c"})["verdict"] == "supported"
 
 
 def test_what_is_not_judged_counts_for_the_correction_too():
     """Both differences are significant alone; the second network's rate is an end, and its p counts as 1."""
     lowest = (0.4, 0.4, 0.4, 0.4), (0.37, 0.371, 0.369, 0.37)  # t = -73: the smaller p of the two
     assert judged(*LOWER, others=[lowest])["p_holm"] == pytest.approx(0.00344, abs=5e-5)
-    comparison = judged(*LOWER, others=[lowest], at_limit={"d"})
+    comparison = judged(*LOWER, others=[lowest], edge_variants={"d"})
     assert comparison["p_holm"] == pytest.approx(2 * comparison["p"])
     assert comparison["verdict"] == "supported"
 
@@ -283,7 +285,7 @@ class PlayedRuns:
     def subset(self, images_per_class, *, draw=0, tuning=False):
         return self.packed
 
-    def trained(self, jobs):
+    def train_all(self, jobs):
         self.jobs += jobs
         return [self.run(job) for job in jobs]
 
@@ -328,9 +330,9 @@ def test_dropout_is_judged_by_errors_and_by_epochs_at_each_variants_own_best_rat
     assert errors_["mean"] == pytest.approx(-3, abs=0.01)
     assert epochs["values"][:2] == pytest.approx([2.0, 2.1])
     assert epochs["verdict"] == "supported"
-    fresh = {job.seed for job in runs.jobs if job.keep}
+    fresh = {job.seed for job in runs.jobs if job.keep_weights}
     assert fresh == set(range(8))
-    assert {job.seed for job in runs.jobs if not job.keep} == {1000, 1001}
+    assert {job.seed for job in runs.jobs if not job.keep_weights} == {1000, 1001}
 
 
 def lrn_errors(weight):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from alexnet.inference.statistics import t_inside, t_quantile
-from alexnet.reproduce.significance import welch_t_test
+from alexnet.reproduce.t_tests import welch_t_test
 
 
 @pytest.mark.parametrize("degrees", [1, 1.2, 1.9, 2, 3.7, 10, 58.3, 400])

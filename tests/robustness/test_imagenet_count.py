@@ -15,6 +15,7 @@ def test_a_rehearsal_with_few_images_holds_in_every_part():
     findings = list(imagenet_count.measure(count=2_000, steps=11, shard_images=300, slack_mb=200))
     assert [finding.row for finding in findings] == ["23a", "23b", "23c", "23d", "23e", "23f"]
     assert not [finding for finding in findings if not finding.holds]
+    assert ", 125 images read in " in findings[2].found  # 16 equal batches, not 15 of 128 and one of 80
 
 
 def test_crops_differ_and_are_those_of_their_number():

@@ -16,8 +16,8 @@ def test_a_device_that_does_not_exist_is_refused(name: str):
 
 
 @pytest.mark.parametrize(("name", "gpus", "problem"), [
-    ("mps", 0, "device mps is absent: this torch sees no Apple GPU"), ("cuda", 0, "this torch sees no CUDA"),
-    ("cuda:2", 2, "device cuda:2 is absent: there are 2 GPUs, numbered from 0")])
+    ("mps", 0, "device mps is not available: torch finds no Apple GPU"), ("cuda", 0, "torch finds no CUDA GPU"),
+    ("cuda:2", 2, "device cuda:2 is not available: there are 2 GPUs, numbered from 0")])
 def test_an_absent_device_is_refused(name: str, gpus: int, problem: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)

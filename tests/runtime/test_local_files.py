@@ -1,4 +1,4 @@
-"""A folder that this user may not enter is named, and not the file in it that was looked for."""
+"""A folder that this user may not enter is named, and not the file in it; a place is tried before it is written to."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ import pytest
 
 from alexnet._runtime import local_files
 from alexnet.cli.errors import failure
+from alexnet.errors import UserError
 
 
 @pytest.fixture
@@ -36,3 +37,25 @@ def test_a_file_in_a_folder_that_may_be_entered_is_named_itself(tmp_path):
 def test_the_outermost_folder_is_found(closed):
     assert local_files.closed_folder(closed / "best" / "checkpoint.json") == closed
     assert local_files.closed_folder(closed) is None
+
+
+def test_a_place_to_write_to_is_tried_and_left_as_it_was(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").symlink_to("nowhere")
+    before = sorted(tmp_path.iterdir())
+    assert local_files.is_writable(tmp_path)
+    assert local_files.is_writable(tmp_path / "a" / "b")
+    assert not local_files.is_writable(tmp_path / "file")
+    assert not local_files.is_writable(tmp_path / "file" / "a" / "b")
+    assert not local_files.is_writable(tmp_path / "broken" / "a"), "a folder cannot be made in place of the link"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_refusal_names_what_stands_in_the_way(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    out = tmp_path / "photo.jpg" / "runs" / "a"
+    with pytest.raises(UserError, match=f"{out} cannot be written, as {tmp_path / 'photo.jpg'} is not a folder that "):
+        local_files.require_writable(out, is_folder=True)
+    local_files.require_writable(tmp_path / "photo.jpg", is_folder=False)  # a file in a folder
+    with pytest.raises(UserError, match="cannot be written"):
+        local_files.require_writable(tmp_path / "photo.jpg", is_folder=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alexnet._runtime import download, object_store
-from alexnet._runtime.download import fetch
+from alexnet._runtime.download import Download, fetch
 from alexnet._runtime.extras import install_line
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
@@ -97,19 +97,19 @@ def test_a_partial_download_resumes_where_it_stopped(bucket: Bucket, tmp_path: P
     content = bytes(range(256)) * 20
     (bucket.root / "file").write_bytes(content)
     (tmp_path / "file.part").write_bytes(content[:1_000])
-    assert fetch("s3://bucket/file", tmp_path / "file", "").read_bytes() == content
+    assert fetch(Download("s3://bucket/file", "", 10_000), tmp_path / "file").read_bytes() == content
     assert bucket.ranges[-1] == "bytes=1000-"
 
 
 def test_what_does_not_exist_or_is_denied_is_said_with_the_remedy(bucket: Bucket, tmp_path: Path):
     with pytest.raises(ValueError, match=r"there is no s3://bucket/nothing; check the address"):
-        fetch("s3://bucket/nothing", tmp_path / "file", "")
+        fetch(Download("s3://bucket/nothing", "", 10_000), tmp_path / "file")
     bucket.denied = True
     with pytest.raises(ValueError, match=r"s3://bucket/file may not be read; give cred.*AWS_SKIP_SIGNATURE=true"):
-        fetch("s3://bucket/file", tmp_path / "file", "")
+        fetch(Download("s3://bucket/file", "", 10_000), tmp_path / "file")
 
 
 def test_without_obstore_the_remedy_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ValueError, match=re.escape(f"s3://bucket/file needs obstore; {install_line('cloud')}")):
-        fetch("s3://bucket/file", tmp_path / "file", "")
+        fetch(Download("s3://bucket/file", "", 10_000), tmp_path / "file")

@@ -1,16 +1,20 @@
 """The version and the commit of the software that writes runs and checkpoints, read without running git."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
-from importlib.metadata import version
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from alexnet._runtime import software
 from alexnet._runtime.extras import clone
-from alexnet._runtime.software import commit_of, software_versions, versions_text
+from alexnet._runtime.software import UNKNOWN, commit_of, own_version, software_versions, versions_text
 
 FIRST, SECOND = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 
@@ -85,6 +89,78 @@ def test_an_installation_from_git_has_the_commit_in_its_record(monkeypatch, reco
     found = software_versions()
     software_versions.cache_clear()
     assert found == {"alexnet": version("alexnet")} | ({"alexnet_commit": expected} if expected else {})
+
+
+# --- a clone on PYTHONPATH that is not installed ---
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+NOT_INSTALLED = """
+import importlib.metadata as metadata
+found = metadata.Distribution.from_name.__func__
+def from_name(kind, name):
+    if name == "alexnet":
+        raise metadata.PackageNotFoundError(name)
+    return found(kind, name)
+metadata.Distribution.from_name = classmethod(from_name)
+"""
+"""Hides the metadata of the installed package from `version` and `distribution`."""
+
+
+def without_installation(program: str) -> str:
+    """What a Python prints that has this clone's src/ on its path, and no installed alexnet."""
+    ran = subprocess.run([sys.executable, "-c", NOT_INSTALLED + program], capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_a_clone_that_is_not_installed_has_the_version_of_its_pyproject(monkeypatch, tmp_path):
+    def none(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(software, "version", none)
+    assert own_version() == PROJECT["version"]
+    monkeypatch.setattr(software, "clone", lambda: None)
+    assert own_version() == UNKNOWN
+    monkeypatch.setattr(software, "clone", lambda: tmp_path)
+    for text in ("", "[project]", "no TOML"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert own_version() == UNKNOWN
+
+
+def test_doctor_and_the_version_work_in_a_clone_that_is_not_installed():
+    printed = without_installation("from alexnet.cli.main import main; main(['doctor'])")
+    assert printed.startswith("ok alexnet ")
+    assert f"{PROJECT['version']}, from the clone {ROOT}\n" in printed
+    assert without_installation("from alexnet.cli.main import main; main(['--version'])").strip() == PROJECT["version"]
+    assert without_installation("import alexnet; print(alexnet.__version__)").strip() == PROJECT["version"]
+
+
+def test_onnx_metadata_and_a_pack_have_a_version_in_a_clone_that_is_not_installed(tmp_path):
+    printed = without_installation(f"""
+from pathlib import Path
+import alexnet
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+from alexnet.models.formats.input_metadata import input_metadata
+from alexnet.models.formats.open_weights import open_weights
+print(input_metadata(open_weights("pretrained"), from_pixels=False)["version"])
+from sample_images import write_class_folders
+write_class_folders(Path({str(tmp_path / 'images')!r}))
+print(pack(open_dataset({str(tmp_path / 'images')!r}), Path({str(tmp_path / 'packed')!r}), side=32) and "packed")
+""".replace("import alexnet\n", f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"))
+    assert printed.split() == [PROJECT["version"], "packed"]
+
+
+def test_no_other_place_asks_for_the_version_of_this_package():
+    asks = re.compile(r"""(?:version|distribution)\(["']alexnet["']\)""")
+    found = {path.relative_to(ROOT / "src" / "alexnet").as_posix() for path in (ROOT / "src").rglob("*.py")
+             if asks.search(path.read_text("utf-8"))}
+    assert found == {"_runtime/software.py", "_runtime/extras.py"}, "the two that expect that there is none"
+
+
+# --- in words ---
 
 
 def test_the_versions_in_a_line():

@@ -54,6 +54,28 @@ def test_one_slow_item_moves_the_average_little_and_many_move_it_fully(monkeypat
     assert work.seconds_per_item == pytest.approx(5.0, rel=0.01)
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_slow_items_among_quick_ones_raise_the_average(every, monkeypatch):
+    """With samples of at most 4 times the average, it stayed at a hundredth of the true mean."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    work = WorkEstimate(seconds_per_item=0.01)
+    seen = []
+    for number in range(60):
+        with work.timed():
+            now[0] += 5.0 if number % every == 0 else 0.01
+        seen.append(work.seconds_per_item)
+    assert sum(seen[30:]) / 30 > 5.0 / every / 2
+
+
+def test_seconds_before_the_measurement_count(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    work = WorkEstimate()
+    with work.timed(2, before=3.0):
+        pass
+    assert work.seconds_per_item == 1.5
+
+
 def test_a_client_waits_for_as_many_items_of_another_as_it_has_itself():
     """Clients take turns. Of 50 pending images, 0.1 seconds each, one comes before the other client's only one."""
     admission = AdmissionControl(max_queue_seconds=1.0)

@@ -77,7 +77,7 @@ def test_results_keep_the_order_of_the_images_and_failed_ones_have_an_error(clie
     first, failed, last = response["images"]
     assert status == 200
     assert [image["image"] for image in response["images"]] == ["a.png", "b.jpg", "c.png"]
-    assert failed["error"]["problem"].startswith("b.jpg cannot be decoded: it begins with b'no image'")
+    assert failed["error"]["problem"].startswith("b.jpg cannot be decoded: it begins with 'no image'")
     assert failed["error"]["remedy"] == "send another image"
     assert len(first["classes"]) == 4
     assert first["classes"] == last["classes"]
@@ -87,7 +87,8 @@ def test_results_keep_the_order_of_the_images_and_failed_ones_have_an_error(clie
 
 
 def test_top_above_the_number_of_classes_gives_all(client, png, model):
-    assert len(client.predict(png, "?top=99")[2]["images"][0]["classes"]) == len(model.classes) == 4
+    for top in (99, 99_999_999):
+        assert len(client.predict(png, f"?top={top}")[2]["images"][0]["classes"]) == len(model.classes) == 4
 
 
 def test_model_describes_the_network(client, model):
@@ -147,20 +148,22 @@ def test_health_readiness_and_metrics(client, png):
                  "alexnet_pending_images 0.0", 'alexnet_requests_total{path="other",status="404"}'):
         assert line in text
     assert "/nowhere" not in text
+    assert "_created" not in text  # the page of serving lists all names
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("query", "problem", "remedy"), [
-    ("?top=0", "top '0' must be a whole number above 0", ""),
-    ("?top=1_0", "top '1_0' must be a whole number above 0", ""),
-    ("?top=%D9%A1", "top '\u0661' must be a whole number above 0", ""),
+    ("?top=0", "top '0' must be a whole number from 1 to 99,999,999", "send top=5, or leave it out"),
+    ("?top=1_0", "top '1_0' must be a whole number from 1 to 99,999,999", "send top=5, or leave it out"),
+    ("?top=%D9%A1", "top '\u0661' must be a whole number from 1 to 99,999,999", "send top=5, or leave it out"),
+    ("?top=100000000", "top '100000000' must be a whole number from 1 to 99,999,999", "send top=5, or leave it out"),
     ("?topp=2", "there is no parameter 'topp'", "did you mean top?"),
     ("?size=2", "there is no parameter 'size'", "known are top, views, logits"),
     ("?top=1&top=2", "parameter top occurs 2 times", "send it once"),
-    ("?views=2", "views '2' must be 1 or 10", ""),
-    ("?logits=yes", "logits 'yes' must be true or false", ""),
+    ("?views=2", "views '2' must be 1 or 10", "send views=1, or leave it out"),
+    ("?logits=yes", "logits 'yes' must be true or false", "send logits=true, or leave it out"),
     ("?logits=true&views=10", "logits=true needs views=1: ten views are averaged after the softmax",
      "leave one of the two out"),
 ])

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_images_of_a_request_that_has_failed_are_not_computed():
 
     def forward(network, pixels_NHWC, views):
         batches.append(len(pixels_NHWC))
+        time.sleep(0.05)  # as a network takes its time: the request hears of the failure before its third batch
         raise RuntimeError("broken")
 
     async def run():

@@ -17,6 +17,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.data.square import square
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.serving.browser import network_file, page, runtime
+from sample_images import photograph_crops
 from shared_folders import once
 from weight_files import narrow
 
@@ -104,6 +105,25 @@ def smooth_image(seed):
     return np.asarray(Image.fromarray(colors).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def timed_answer(shown, data, kind="image/png"):
+    """The probabilities that the page computes for an image file, and two times in ms.
+
+    They are the time from the file until the page shows the answer and all layers (decode, rescale, network, draw), and
+    the times of the network alone. It runs again, up to ten times, until it takes less than 50 ms, because other
+    processes of the machine may delay any run.
+    """
+    return shown.evaluate("""async ([text, kind]) => {
+        const file = new Blob([alexnet.fromBase64(text)], { type: kind }), started = performance.now();
+        await alexnet.classify(file, "an image");
+        const whole = performance.now() - started, { probabilities, milliseconds } = alexnet.walk.result;
+        const runs = [milliseconds];
+        while (runs.at(-1) >= 50 && runs.length < 10) {
+            runs.push((await network.run(alexnet.walk.square)).milliseconds);
+        }
+        return [probabilities, whole, runs];
+    }""", [base64.b64encode(data).decode(), kind])
+
+
 def answer(shown, data, kind="image/png"):
     """The probabilities that the page computes for an image file."""
     return shown.evaluate("""async ([text, kind]) => {
@@ -114,19 +134,25 @@ def answer(shown, data, kind="image/png"):
 
 def compare(shown, files, kind):
     model = alexnet.load()
-    milliseconds = []
+    wholes, networks, firsts = [], [], []
     for data in files:
-        got = np.array(answer(shown, data, kind))
+        probabilities, whole, runs = timed_answer(shown, data, kind)
+        got = np.array(probabilities)
         expected = {guess.name: guess.probability for guess in model.predict(data, top=200)[0]}
         expected_K = np.array([expected[name] for name in model.classes])
         assert np.abs(got - expected_K).max() <= 1e-3
         assert model.classes[got.argmax()] == shown.inner_text("#top-class")
         top, second = np.sort(expected_K)[::-1][:2]
         assert got.argmax() == expected_K.argmax() or top - second < 1e-3
-        milliseconds.append(shown.evaluate("alexnet.walk.result.milliseconds"))
-    print(f"{len(files)} images in {np.median(milliseconds):.0f} ms each (median), {min(milliseconds):.0f} the fastest")
+        wholes.append(whole)
+        networks.append(min(runs))
+        firsts.append(runs[0])
+    print(f"{len(files)} images, median of the first runs: {np.median(firsts):.1f} ms for the network (fastest: "
+          f"{min(firsts):.1f}), {np.median(wholes):.1f} ms from the file until all layers are drawn "
+          f"({min(wholes):.1f})")
     assert len(files) == 50
-    assert min(milliseconds) < 50  # the fastest, so that other processes on the machine change it least
+    assert np.median(networks) < 50
+    assert np.median(wholes) < 400
 
 
 # --- The same answers as predict --------------------------------------------------------------------------------------
@@ -136,7 +162,12 @@ def test_the_one_file_answers_as_predict_on_50_generated_images_from_the_disk(al
     compare(alone, [png(smooth_image(seed)) for seed in range(50)], "image/png")
 
 
-def test_the_folder_answers_as_predict_on_50_photographs(opened, address, images):
+def test_the_folder_answers_as_predict_on_50_crops_of_photographs(opened, address):
+    """JPEG files, in a clean clone too: those of ImageNet below are not part of the repository."""
+    compare(opened(address), photograph_crops(50), "image/jpeg")
+
+
+def test_the_folder_answers_as_predict_on_50_photographs_of_imagenet(opened, address, images):
     with tarfile.open(images / "imagenet-samples.tar") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))[::5]
         files = [archive.extractfile(name).read() for name in names]
@@ -173,9 +204,38 @@ def test_a_rotated_photo_and_a_transparent_one_are_read_as_predict_reads_them(al
 # --- The walk ---------------------------------------------------------------------------------------------------------
 
 
+def check_bars(shown, guesses):
+    """The five likeliest classes have a bar each, as long as the probability."""
+    bars = shown.locator("#classes li")
+    assert bars.locator("span:first-child").all_inner_texts() == [guess.name for guess in guesses]
+    shares = bars.evaluate_all("(bars) => bars.map((bar) => getComputedStyle(bar).getPropertyValue('--share'))")
+    for share, guess in zip(shares, guesses, strict=True):
+        assert share.endswith("%")
+        assert float(share[:-1]) / 100 == pytest.approx(guess.probability, abs=1e-3)
+
+
+def check_kernel(shown, weight_KCHW):
+    """conv1's filter of the chosen map is drawn as colors around gray, which are its weights."""
+    assert shown.inner_text("#kernel-caption") == "Its filter, 7×7 in three colors: gray is 0"
+    painted = np.array(shown.evaluate("""() => {
+        const canvas = document.querySelector("#kernel"), { width, height } = canvas;
+        const numbers = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+        return [...Array(49).keys()].map((place) => {
+            const column = Math.floor((place % 7 + 0.5) * width / 7);
+            const row = Math.floor((Math.floor(place / 7) + 0.5) * height / 7);
+            return [...numbers.subarray(4 * (row * width + column)).subarray(0, 3)];
+        });
+    }"""))
+    filter_CHW = weight_KCHW[shown.evaluate("alexnet.walk.map")]
+    expected = 127.5 + 127.5 * filter_CHW.permute(1, 2, 0).reshape(49, 3).numpy() / filter_CHW.abs().max().item()
+    assert np.abs(painted - expected).max() <= 2
+    assert painted.max() - painted.min() > 50
+
+
 def test_every_layer_has_the_networks_output_and_the_arithmetic_of_explain(alone):
     data, model, shown = png(smooth_image(8)), alexnet.load(), alone
     answer(shown, data)
+    check_bars(shown, model.predict(data, top=5)[0])
     explanation = {layer.name: layer for layer in explain(model.network.arch).layers}
     assert shown.locator("#strip .name").all_inner_texts() == ["image", *model.network.layer_names()]
     for name in model.network.layer_names():
@@ -186,6 +246,11 @@ def test_every_layer_has_the_networks_output_and_the_arithmetic_of_explain(alone
         got = shown.evaluate("(name) => [...alexnet.outputOf(alexnet.layerIndex()).values]", name)
         expected = model.features(data, name).flatten().numpy()
         assert np.abs(np.array(got) - expected).max() <= 2e-3 * np.abs(expected).max()
+        if name == "conv1":
+            check_kernel(shown, model.network.named_layer(name).weight.detach())
+            assert shown.inner_text("#maps-caption").endswith(
+                "All 64 maps have this scale; larger numbers have the color of its end. Choose one. The first 32 are "
+                "group 1's.")
     assert shown.locator("#working").inner_text().startswith(model.predict(data)[0][0].name)
 
 
@@ -218,6 +283,10 @@ def test_every_network_of_the_paper_can_be_walked_through(opened, engine, preset
     assert got == pytest.approx([expected[name] for name in saved.classes], abs=1e-3)
     for name in model.network.layer_names():
         shown.locator(f"#strip [data-layer={name}]").click()
+        if name == "conv1":  # Caffe's network is on one GPU, with groups (bvlc_alexnet, group: 2)
+            caption = shown.inner_text("#maps-caption")
+            assert caption.endswith({"code2012": "The first 8 are tower 1's, which the paper had on a GPU of its own.",
+                                     "caffe": "The first 8 are group 1's."}.get(preset, "Choose one."))
         actual = np.array(shown.evaluate("(name) => [...alexnet.outputOf(alexnet.layerIndex()).values]", name))
         correct = model.features(data, name).flatten().numpy()
         assert np.abs(actual - correct).max() <= 4e-3 * np.abs(correct).max()

@@ -18,6 +18,7 @@ from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
+from alexnet.serving.fair_queue import client_key
 from alexnet.serving.limits import Limits
 from alexnet.serving.served_model import ServedModel
 from alexnet.serving.service import Service
@@ -129,19 +130,64 @@ def test_an_idle_connection_outlives_the_header_timeout_but_no_half_header_does(
             assert connection.recv(4096) == b""
 
 
+def from_another_address(port):
+    """A connection of another client than `client`."""
+    try:
+        return socket.create_connection(("127.0.0.1", port), timeout=60, source_address=("127.0.0.2", 0))
+    except OSError:
+        pytest.skip("macOS has 127.0.0.1 alone")
+
+
 def test_one_client_cannot_take_all_connections(model, png):
     """The other addresses of the loopback network are other clients, where the system has them."""
     service = Service([ServedModel(model)], limits=Limits(client_connections=2))
     with served(service) as client, contextlib.ExitStack() as idle:
-        try:
-            for _ in range(3):
-                connection = idle.enter_context(socket.create_connection(
-                    ("127.0.0.1", client.port), timeout=60, source_address=("127.0.0.2", 0)))
-        except OSError:
-            pytest.skip("macOS has 127.0.0.1 alone")
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(3):
+            connection = idle.enter_context(from_another_address(client.port))
+        connection.sendall(b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
         assert client.predict(png)[0] == 200
+
+
+def test_liveness_is_answered_on_a_connection_above_the_limit_which_then_closes(model):
+    """A server that is only full must not be restarted."""
+    service = Service([ServedModel(model)], limits=Limits(connections=2, client_connections=2))
+    with served(service) as client, contextlib.ExitStack() as idle:
+        connections = [idle.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=60))
+                       for _ in range(3)]
+        for path in ("/health", "/v2/health/live"):
+            connections[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            response = b""
+            while block := connections[-1].recv(4096):
+                response += block
+            assert response.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nconnection: close\r\n" in response.lower()
+            connections[-1] = idle.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=60))
+        connections[-1].sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connections[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_connections_are_counted_by_the_key_of_the_fair_queue(model, monkeypatch):
+    """By the exact address, a host with a network of IPv6 addresses took all connections."""
+    monkeypatch.setattr("alexnet.serving.server.client_key", lambda address: "one client")
+    service = Service([ServedModel(model)], limits=Limits(client_connections=2))
+    with served(service) as client, contextlib.ExitStack() as idle:
+        for _ in range(2):
+            idle.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=60))
+        connection = idle.enter_context(from_another_address(client.port))
+        connection.sendall(b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_no_two_clients_take_all_connections():
+    assert 4 * Limits().client_connections <= Limits().connections
+
+
+@pytest.mark.parametrize(("address", "key"), [
+    ("10.0.0.7", "10.0.0.7"), ("::ffff:10.0.0.7", "10.0.0.7"), ("2001:db8:1:2::5", "2001:db8:1:2::/64"),
+    ("2001:db8:1:2:3::9", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), ("", "")])
+def test_the_key_of_a_client(address, key):
+    assert client_key(address) == key
 
 
 @pytest.mark.parametrize(("drain", "keep_alive", "problem"), [

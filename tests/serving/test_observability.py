@@ -1,11 +1,13 @@
 """Request ids, the log of requests, the times of the stages, rejections by reason, and the SHA-256 of the weights."""
 
+import asyncio
 import hashlib
 import json
 import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,10 +15,11 @@ import pytest
 
 from alexnet.inference.predictor import Model, load
 from alexnet.models import checkpoint
+from alexnet.serving import responses
 from alexnet.serving.limits import Limits
 from alexnet.serving.request_log import LOGGER
 from alexnet.serving.request_record import Stopwatch
-from alexnet.serving.responses import Overload
+from alexnet.serving.responses import Unavailable
 from alexnet.serving.served_model import ServedModel
 from alexnet.serving.service import Service
 from inprocess import encoded, served
@@ -150,11 +153,22 @@ def test_waiting_for_the_network_counts_as_queueing(model, png):
         assert metric(client, 'alexnet_decode_seconds_count{model="alexnet"}') == 2
 
 
+async def end_batching(service):
+    service.batcher._task.cancel()
+
+
+def test_no_error_with_503_lacks_a_reason():
+    """UnavailableError demands one; any other class could leave it out."""
+    sources = {file.name: file.read_text() for file in Path(responses.__file__).parent.glob("*.py")}
+    assert {name: text.count("status=503") for name, text in sources.items() if "status=503" in text} == {
+        "responses.py": 1}
+
+
 def test_rejections_are_counted_by_reason(model, png, lines, monkeypatch):
     limits = Limits(body_bytes=10_000, total_body_bytes=15_000, connections=3, large_bytes=10, large_images=1,
                     max_queue_seconds=0.5)
     with served(Service([ServedModel(model)], limits=limits, log_format="json")) as client:
-        reasons = get_args(Overload)
+        reasons = get_args(Unavailable)
         counts = {reason: f'alexnet_rejections_total{{reason="{reason}"}}' for reason in reasons}
         assert [metric(client, count) for count in counts.values()] == [0] * len(reasons)
         lines.clear()
@@ -188,6 +202,10 @@ def test_rejections_are_counted_by_reason(model, png, lines, monkeypatch):
         until = time.monotonic() + 30
         while client.request("/health")[0] != 200:
             assert time.monotonic() < until
+        client.service.decoder.limits = Limits()  # no image is a large one any more
+        asyncio.run_coroutine_threadsafe(end_batching(client.service), client.service.batcher._task.get_loop()).result()
+        assert client.request("/explain", png, Content_Type="image/png")[0] == 503
+        assert json.loads(lines[-1])["rejection"] == "batching"
         assert [metric(client, counts[reason]) >= 1 for reason in reasons] == [True] * len(reasons)
         assert any(json.loads(line)["id"] == "crowd" and json.loads(line)["rejection"] == "connections"
                    for line in lines)

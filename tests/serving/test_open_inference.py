@@ -190,7 +190,7 @@ FP32 = {"name": "image", "shape": [1, 3, 28, 28], "datatype": "FP32"}
     ({"inputs": [{**IMAGE, "data": ["no base64!"]}]}, 400, "image 1 is not base64"),
     ({"inputs": [{**IMAGE, "data": ["\u00e9"]}]}, 400, "image 1 is not base64"),
     ({"inputs": [{**IMAGE, "data": [7]}]}, 400, "image 1 is not a string"),
-    ({"inputs": [{**IMAGE, "data": ["aGVsbG8="]}]}, 422, "the image cannot be decoded: it begins with b'hello'"),
+    ({"inputs": [{**IMAGE, "data": ["aGVsbG8="]}]}, 422, "the image cannot be decoded: it begins with 'hello'"),
     ({"inputs": [{**IMAGE, "shape": [2], "data": [TEXT, "aGVsbG8="]}]}, 422, "image 2 cannot be decoded"),
     ({"inputs": [{**SIDE32, "data": [0] * 3071}]}, 400, "data are not 3,072 whole numbers from 0 to 255"),
     ({"inputs": [{**SIDE32, "data": [0] * 3071 + [256]}]}, 400, "data are not 3,072 whole numbers"),

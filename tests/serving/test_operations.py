@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from test_serve_command import client_of, started
 
 from alexnet._runtime.json_lines import JsonLines, print_json_lines
-from alexnet.cli import serve_workers
+from alexnet.cli import serve, serve_workers
 from alexnet.cli.serve_process import ServeOptions, _load
 from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load
@@ -26,6 +27,7 @@ from alexnet.serving.limits import Limits
 from alexnet.serving.reloading import require_same_place
 from alexnet.serving.request_log import LOGGER
 from alexnet.serving.served_model import ServedModel
+from alexnet.serving.server import ServerConfig
 from alexnet.serving.service import Service
 from inprocess import encoded, served
 from sample_images import draw
@@ -152,6 +154,18 @@ def test_a_server_is_ready_when_all_its_processes_are(model, tmp_path, capsys):
         os.close(pipe)
 
 
+@pytest.mark.parametrize("drain", [0, 0.5, 10, 20])
+def test_all_ends_within_24_seconds_of_the_signal(drain, monkeypatch):
+    """The processes were killed after 28 seconds, and Kubernetes' balancers were promised 24."""
+    limits, given = Limits.from_options(20, 1.0, drain, 75), []
+    monkeypatch.setattr(serve, "run_processes", lambda *arguments: given.append(arguments))
+    with socket.socket() as listener:
+        serve._run(listener, replace(options(), limits=limits, processes=2))
+    assert given[0][2] <= 24
+    config = ServerConfig(lambda *_: None, limits)
+    assert 2 <= config.timeout_graceful_shutdown <= 24 - drain - 2
+
+
 # --- Samples ----------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +217,18 @@ def test_a_rejected_request_whose_body_has_come_keeps_its_connection(model):
     with served(Service([ServedModel(model)])) as client:
         answer, _ = answer_until_closed(client.port, rejected + closing)
     assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == [b"415", b"200"]
+
+
+def test_a_request_whose_body_has_two_ends_is_refused_and_its_connection_closed(model):
+    """RFC 9112, 6.1: a proxy could see the second request as the body of the first, or the other way round."""
+    both = (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    with served(Service([ServedModel(model)])) as client:
+        answer, seconds = answer_until_closed(client.port, both + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == [b"400"]
+    assert b"connection: close" in answer.lower()
+    assert b"both Content-Length and Transfer-Encoding" in answer
+    assert seconds < 10
 
 
 @pytest.mark.parametrize(("size", "status"), [

@@ -169,7 +169,7 @@ def test_many_images_each_with_its_result(open_page, client, file, tmp_path):
     page = open_page(client)
     page.set_input_files("#file", [broken, file, other])
     page.wait_for_selector("#conv1:not([hidden])")
-    assert page.inner_text("#error").startswith("broken.jpg cannot be decoded: it begins with b'no image'")
+    assert page.inner_text("#error").startswith("broken.jpg cannot be decoded: it begins with 'no image'")
     shown = page.locator("#batch-list li").all_inner_texts()
     assert [text.split("\n")[-2] for text in shown] == ["broken.jpg", "stripes.png", "other.png"]
     assert "cannot be decoded" in shown[0]
@@ -273,7 +273,7 @@ def test_the_error_for_a_broken_file_has_problem_and_remedy(open_page, client, t
     (tmp_path / "page.jpg").write_bytes(b"<html>")
     page.set_input_files("#file", tmp_path / "page.jpg")
     error = wait_for_error(page)
-    assert error.startswith("page.jpg cannot be decoded: it begins with b'<html>'")
+    assert error.startswith("page.jpg cannot be decoded: it begins with '<html>'")
     assert error.endswith(". Send another image.")
     assert page.locator("#result").is_hidden()
 

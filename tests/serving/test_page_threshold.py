@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("sure_from", "text"), [
-    (1.0, "The likeliest class is below 100%, the threshold of this server. The network knows 4 classes, and names one "
-          "of them for any image."), (0.0, None), (None, None)])
+    (1.0, "The likeliest class has a probability below 100%, the threshold of this server. The network knows 4 "
+          "classes, and names one of them for any image."), (0.0, None), (None, None)])
 def test_the_page_names_the_threshold_of_the_server(trained, browser, tmp_path, sure_from, text):
     (tmp_path / "stripes.png").write_bytes(encoded(draw(np.random.default_rng(1), 2, 200)))
     with served(Service([ServedModel(load(trained), sure_from=sure_from)])) as client:

@@ -126,9 +126,13 @@ def test_no_request_is_lost_when_several_processes_reload_and_stop(trained):
 
         with ThreadPoolExecutor(4) as pool:
             running = [pool.submit(send_requests) for _ in range(4)]
-            for _ in range(3):
+            for count in (2, 4):  # by both processes, and said once
                 time.sleep(0.7)
                 process.send_signal(signal.SIGHUP)
+                assert process.stderr.readline().startswith("reloaded alexnet: weights ")
+                while metric(client, 'alexnet_model_reloads_total{model="alexnet",outcome="loaded"}') < count:
+                    time.sleep(0.05)
+            process.send_signal(signal.SIGHUP)
             time.sleep(0.7)
             stopping.set()
             process.send_signal(signal.SIGTERM)

@@ -1,10 +1,17 @@
 """A client's rejected requests have a rate over all its connections, by their bytes and, beside others, by number."""
 
 import asyncio
+import time
 
+import numpy as np
 import pytest
 
+from alexnet.inference.predictor import load
+from alexnet.serving.limits import Limits
 from alexnet.serving.rejection_pace import RejectionPace
+from alexnet.serving.served_model import ServedModel
+from alexnet.serving.service import Service
+from inprocess import served
 
 
 def waits(*requests, longest=2.0, noted=()):
@@ -40,7 +47,15 @@ def test_a_client_is_active_for_a_second(monkeypatch):
 
 
 def test_nobody_waits_longer_than_the_limit():
-    assert waits(("a", 100), ("a", 100), longest=0.1) == pytest.approx([0.1, 0.1], abs=0.05)
+    assert waits(("a", 100), ("a", 100), longest=0.1) == pytest.approx([0.075, 0.075], abs=0.06)
+
+
+def test_many_that_would_wait_longer_do_not_come_back_at_once():
+    """300 connections that were rejected together were answered together, and again, and stopped the event loop."""
+    seconds = np.sort(waits(*[("a", 100)] * 200, longest=1.0))
+    assert 0.45 < seconds[0] < 0.6
+    assert 0.9 < seconds[-1] < 1.3
+    assert np.histogram(seconds, 10)[0].max() < 50  # a tenth is 20 of 200
 
 
 def test_clients_whose_time_is_over_are_forgotten():
@@ -51,3 +66,51 @@ def test_clients_whose_time_is_over_are_forgotten():
         return len(pace._until)
 
     assert asyncio.run(run()) <= 1_001
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load(trained)
+
+
+SLOW = Limits(rejected_requests_per_second=2.5, rejected_bytes_per_second=1e7, drain_seconds=5.0)
+"""0.4 seconds for a request beside another client's, and 0.1 for each megabyte."""
+
+REJECTED = {
+    "no such path": (404, ("/nope",), {}), "another method": (405, ("/predict",), {}),
+    "another host": (403, ("/model",), {"Host": "example.org"}), "no host": (400, ("/model",), {"Host": "a/b"}),
+    "wrong query": (400, ("/predict?top=x", b""), {}), "no image type": (415, ("/predict", b"x"), {}),
+    "no model": (404, ("/v1/models/nope",), {})}
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_every_kind_of_rejection_is_paced_beside_another_client(model, name, monkeypatch):
+    """404, 405 and what access control rejects had no rate."""
+    monkeypatch.setattr(RejectionPace, "_is_other_active", lambda *_: True)
+    status, request, headers = REJECTED[name]
+    with served(Service([ServedModel(model)], hosts=frozenset({"127.0.0.1"}), limits=SLOW)) as client:
+        began = time.monotonic()
+        assert client.request(*request, **headers)[0] == status
+        assert time.monotonic() - began > 0.38
+
+
+def test_a_wrong_token_is_paced_and_a_status_is_not(model, monkeypatch):
+    monkeypatch.setattr(RejectionPace, "_is_other_active", lambda *_: True)
+    service = Service([ServedModel(model)], "secret", limits=SLOW, has_started=lambda: False)
+    with served(service) as client:
+        began = time.monotonic()
+        assert client.request("/metrics")[0] == 401
+        assert time.monotonic() - began > 0.38
+        began = time.monotonic()
+        assert client.request("/ready")[0] == 503  # a balancer asks often, and rejects nothing
+        assert time.monotonic() - began < 0.3
+
+
+@pytest.mark.parametrize("path", ["/nope", "/predict"])
+def test_a_body_that_is_read_after_the_rejection_counts_for_the_next_one(model, path):
+    """Of 10 MB, at 10 MB a second. It is read while the next request may already come, so the third one waits."""
+    with served(Service([ServedModel(model)], limits=SLOW)) as client:
+        began = time.monotonic()
+        for _ in range(3):
+            assert client.request(path, bytes(10_000_000), Content_Type="text/plain")[0] in (404, 415)
+        assert time.monotonic() - began > 0.9

@@ -1,7 +1,6 @@
 """Reloading checkpoints of a running server: each request has one network whole; a bad checkpoint changes nothing."""
 
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_serve_command import client_of, started
+from test_serve_command import client_of, read_until, started, started_in_terminal
 
 from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load, model_from_checkpoint
@@ -238,24 +237,48 @@ def test_damaged_hashes_of_training_images_are_a_warning_that_is_printed_once(tr
         assert "warning" not in process.communicate(timeout=60)[1]
 
 
+SLOW_RELOAD = """
+import signal, sys, time
+from alexnet.serving.served_model import ServedModel
+def reloaded(self):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep(100)
+ServedModel.reloaded = reloaded
+if "first" in sys.argv:  # the first process of a container survives the signal that uvicorn raises again
+    sys.argv.remove("first")
+    signal.raise_signal = lambda number: None
+from alexnet.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "is_first", "code"), [
+    (signal.SIGTERM, True, 0), pytest.param(signal.SIGINT, False, 130, marks=pytest.mark.slow)])
+def test_a_server_that_stops_does_not_wait_for_a_slow_reload(trained, number, is_first, code):
+    """Python waits for all threads of an executor when it exits."""
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, "-c", SLOW_RELOAD, *["first"] * is_first, "serve", str(trained),
+         "--port", "0", "--drain", "0"], text=True, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        assert process.stderr.readline().startswith("serving")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == "loading\n"
+        process.send_signal(number)
+        output = process.communicate(timeout=50)[1]
+        assert output.splitlines()[-1] == "stopped: all accepted requests are finished"
+        assert process.returncode == code
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.slow
 def test_a_closed_terminal_ends_the_server(trained):
     """A terminal that closes sends the signal that reloads."""
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "alexnet", "serve", str(trained), "--port", "0"],
-                               stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
-    os.close(terminal)
-    try:
-        output = b""
-        while b"until Ctrl-C" not in output:
-            output += os.read(controller, 4096)
+    with started_in_terminal(trained) as (process, controller):
+        read_until(controller, b"until Ctrl-C")
         process.send_signal(signal.SIGHUP)
-        while b"reloaded alexnet" not in output:
-            output += os.read(controller, 4096)
+        read_until(controller, b"reloaded alexnet")
         os.close(controller)
         process.send_signal(signal.SIGHUP)
         assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()

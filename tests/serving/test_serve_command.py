@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from alexnet.serving.limits import Limits
 from command_line import alexnet as command
 from inprocess import Client, encoded
 from sample_images import draw
@@ -33,6 +35,31 @@ def started(*arguments, **environment):
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def started_in_terminal(*arguments):
+    """The process, whose streams are a terminal, and the other end of that."""
+    import pty  # which Windows does not have
+
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "alexnet", "serve", *map(str, arguments), "--port", "0"],
+                               stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    os.close(terminal)
+    try:
+        yield process, controller
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read_until(controller: int, end: bytes) -> bytes:
+    """What a process prints to its terminal, up to these bytes or a little more. Raises OSError if it ends before."""
+    output = b""
+    while end not in output:
+        output += os.read(controller, 4096)
+    return output
 
 
 def client_of(line: str) -> Client:
@@ -78,6 +105,32 @@ def test_a_server_for_all_networks_requires_a_token_or_warns(trained):
         assert process.communicate(timeout=60)[1] == STOPPING + STOPPED
 
 
+@pytest.mark.parametrize(("options", "fragment"), [
+    ([], b"#token=secret"), pytest.param(["--log", "json"], b"", marks=pytest.mark.slow)])
+def test_the_address_with_the_token_is_printed_to_a_terminal(trained, options, fragment):
+    with started_in_terminal(trained, "--token", "secret", *options) as (_, controller):
+        printed = read_until(controller, b"until Ctrl-C")
+        os.close(controller)
+    assert re.search(rb"at http://127\.0\.0\.1:\d+/(\S*) until Ctrl-C", printed)[1] == fragment
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_server_raises_the_limit_of_open_files(trained):
+    """Else 1,024 connections would need more files than many systems allow at first."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # which the process inherits
+    try:
+        with started(trained) as (process, line):
+            assert line.startswith("serving")
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wanted = 4 * Limits().connections
+    expected = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    assert int(re.search(r"^Max open files +(\d+)", limits, re.MULTILINE)[1]) == expected > 256
+
+
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_ctrl_c_counts_the_requests_that_it_cuts_off(trained, processes):
     """An upload whose body has not arrived is an accepted request."""
@@ -91,7 +144,7 @@ def test_a_second_ctrl_c_counts_the_requests_that_it_cuts_off(trained, processes
         assert process.stderr.readline() == STOPPING
         time.sleep(1)  # beyond the time in which connections are accepted
         process.send_signal(signal.SIGINT)
-        assert "stopped: 1 accepted request cut off\n" in process.communicate(timeout=60)[1]
+        assert process.communicate(timeout=60)[1] == "stopped: 1 accepted request cut off\n"  # and no traceback of it
         assert process.returncode == 130
 
 
@@ -130,7 +183,7 @@ def test_the_file_of_a_token_must_hold_one(trained, tmp_path, monkeypatch, capsy
             capsys.readouterr().err)
     monkeypatch.setenv("ALEXNET_TOKEN_FILE", "")  # as of an unset variable in compose.yaml
     assert command("serve", trained) == 2
-    assert "alexnet: ALEXNET_TOKEN_FILE is empty; let it name the file that holds the token" in capsys.readouterr().err
+    assert "alexnet: ALEXNET_TOKEN_FILE is empty; set it to the file that holds the token" in capsys.readouterr().err
     monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
     secret.write_bytes(b"\xff")
     assert command("serve", trained) == 2

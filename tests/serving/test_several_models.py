@@ -171,7 +171,7 @@ def test_checkpoints_have_names_where_there_are_several(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "problem"), [
-    (["runs/a", "runs/b"], "runs/a is one of 2 checkpoints and has no name; name each of several: NAME=CHECKPOINT"),
+    (["runs/a", "runs/b"], "runs/a is one of 2 checkpoints and has no name; give each as NAME=CHECKPOINT"),
     (["a=x", "runs/b"], "runs/b is one of 2 checkpoints and has no name"),
     (["a=x", "a=y"], "two models are called a"), (["a="], "model a has no checkpoint; give it as a=CHECKPOINT"),
     (["a b=x"], "model name 'a b' must have 1 to 64 letters"), (["=x"], "model name '' must have"),

@@ -38,6 +38,25 @@ def flat(side, kind):
     return stream.getvalue()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_keeps_no_memory_of_a_damaged_image(pool):
+    """The error held the decoder's frames, and with them 145 MB of pixels, until Python's next collection."""
+    damaged = flat(7000, "TIFF")[:70_000_000]
+    before = workers_of(os.getpid())
+    assert pool.decode(PNG, "a.png", 32).shape == (32, 32, 3)
+    [worker] = set(workers_of(os.getpid())) - set(before)
+    used = resident_bytes(worker)
+    assert "truncated" in pool.decode(damaged, "a.tiff", 32).problem
+    until = time.monotonic() + 20
+    while resident_bytes(worker) > used + 20_000_000:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def resident_bytes(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.fixture
 def pool():
     pool = WorkerPool(Limits(worker_seconds=60))
@@ -113,7 +132,7 @@ def test_a_worker_that_died_while_idle_costs_no_image(pool):
 def test_a_server_that_can_start_no_process_says_so(pool, capsys, monkeypatch):
     monkeypatch.setattr("sys.executable", "/absent/python")
     error = pool.decode(PNG, "a.png", 32)
-    assert (error.status, error.problem) == (503, "the server can start no worker process for it")
+    assert (error.status, error.problem) == (503, "the server could not start a worker process")
     assert (error.reason, error.headers["Retry-After"]) == ("workers", "1")
     assert "no worker process can be started: " in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from alexnet.architecture.overrides import override
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.batch_norm import reestimate_batch_norm
+from alexnet.models.reestimate_batch_norm import reestimate_batch_norm
 from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.parallel.collectives import Gather, TakeOwnRows, gather_rows
 from alexnet.training.parallel.layers import BatchSlice, CudaGlobalBatchNorm, GlobalBatchNorm, global_batch_norm

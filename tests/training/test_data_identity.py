@@ -67,7 +67,7 @@ def test_resuming_with_other_data_says_what_changed(
     change(data)
     packed = pack(open_dataset(data), tmp_path / "packed", side=32)
     spec = RunSpec(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), trained, resume=True)
-    with pytest.raises(UserError, match=f"was begun with other data: {said}; resume it with the same, or choose"):
+    with pytest.raises(UserError, match=f"was started with other data: {said}; give the original data, or choose"):
         build(spec)
 
 

@@ -57,6 +57,15 @@ def test_the_weight_decay_with_the_lowest_held_out_loss_is_chosen():
     assert list(fit.held_out_errors) == ["10", "1", "0.1", "0.01", "0.001", "0.0001"]
 
 
+def test_classes_too_small_to_hold_an_image_out_get_a_weight_decay_of_a_hundredth():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(12, 5, generator=generator), torch.arange(12) % 3
+    assert not held_out(labels.numpy()).any()
+    found, given = (fit_output(features, labels, torch.zeros(12, dtype=torch.bool), 3, decay) for decay in (0.0, 0.01))
+    assert (found.weight_decay, found.held_out_errors) == (0.01, {})
+    torch.testing.assert_close(found.weight_KD, given.weight_KD)
+
+
 def test_only_the_output_layer_changes_and_the_run_evaluates_as_it_says(packed, tiny, trained, tmp_path):
     init = checkpoint.load(trained)
     run = build(RunSpec(packed, tiny, head_recipe(tiny), tmp_path / "run", init=replace(init, seen=SeenImages())))

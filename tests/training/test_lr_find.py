@@ -63,6 +63,30 @@ def test_the_sweep_ends_where_the_loss_diverges(packed, tiny, tmp_path, one_thre
     assert not (tmp_path / "run").exists()
 
 
+def test_the_smoothed_loss_of_a_sweep_has_a_tenth_of_each_new_one(packed, tiny, tmp_path, one_thread):
+    """arXiv 1412.6980, section 3: weights 0.1 x 0.9^age, over their sum 1 - 0.9^steps."""
+    measured = sweep(build(RunSpec(packed, tiny, recipe("modern"), tmp_path / "run")), 1e-4, 1e-2, 24)
+    assert len(measured.losses) == 24
+    for steps in (1, 2, 5, 24):
+        weights = [0.1 * 0.9**age for age in range(steps)][::-1]
+        mean = sum(weight * loss for weight, loss in zip(weights, measured.losses, strict=False)) / (1 - 0.9**steps)
+        assert measured.smoothed[steps - 1] == pytest.approx(mean, rel=1e-9)
+    assert max(measured.losses) > 1.01 * min(measured.losses)
+
+
+def test_a_dip_of_a_single_step_is_not_the_steepest_fall():
+    """0.03 a step from step 45 to 55 and 0.005 elsewhere; step 25 alone lies 0.07 lower. Over a tenth of the 101 steps,
+    5 on each side, the loss falls by 0.3 around step 50 and by 0.12 around step 20; over three steps by 0.06 and 0.08.
+    """
+    rates = [10 ** (-5 + 0.05 * step) for step in range(101)]
+    losses, loss = [], 3.0
+    for step in range(101):
+        loss -= 0.0 if step > 70 else 0.03 if 45 < step <= 55 else 0.005
+        losses.append(loss - 0.07 * (step == 25))
+    found = judge(rates, losses, losses, diverged=False)
+    assert found.suggestion == pytest.approx(rates[50], rel=1e-9)
+
+
 def test_the_command_prints_a_rate_and_writes_only_the_figure(class_folders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -74,8 +98,9 @@ def test_the_command_prints_a_rate_and_writes_only_the_figure(class_folders, tmp
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--from", 1, "--to", 0.1], "the rates 1 to 0.1 do not rise from above 0"),
+    (["--from", 1, "--to", 0.1], "the learning rates 1 to 0.1 must be above 0 and increasing"),
     (["--steps", 3], "3 steps are too few for a curve; give --steps 20 or more"),
+    (["--steps", 1], "1 step is too few for a curve; give --steps 20 or more"),
     (["--out", "curve.gif"], "curve.gif ends in .gif"),
 ])
 def test_impossible_options_are_refused_before_the_data_is_opened(capsys, options, words):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate, rank_batches, sum_errors
 from alexnet.inference.metrics import Errors
@@ -99,13 +100,20 @@ class ManyRanks(ProcessGroup):
 
 
 def test_only_training_batches_limit_the_number_of_ranks(packed, tiny, tmp_path, monkeypatch):
+    """130 of 130 images each: more than a batch of validation has, which is 128, and three times those of validation.
+
+    The 120 training images in the folder are not enough, so ten of them stand in it twice.
+    """
     monkeypatch.setattr("alexnet.training.parallel.data_parallel.sum_gradients", lambda network, processes: network)
+    split = PackedDataset.split
+    monkeypatch.setattr(PackedDataset, "split", lambda data, name: split(data, name).subset(
+        np.arange(130) % 120 if name == "train" else np.arange(44)))
     recipe = Recipe("r", epochs=1, batch_size=150, learning_rate=0.01)
-    group = ManyRanks(120)  # as many as there are training images: 120, of 44 for validation
-    trainer = build(RunSpec(packed, tiny, recipe, tmp_path / "run"), group)
-    assert trainer.strategy.batch_part == (0, 120)
-    with pytest.raises(ValueError, match="batches of 120 images leave some of 121 processes without any"):
-        build(RunSpec(packed, tiny, recipe, tmp_path / "run"), ManyRanks(121))
+    trainer = build(RunSpec(packed, tiny, recipe, tmp_path / "run"), ManyRanks(130))
+    assert (len(trainer.training), len(trainer.validation)) == (130, 44)
+    assert trainer.strategy.batch_part == (0, 130)
+    with pytest.raises(ValueError, match="batches of 130 images cannot be shared by 131 processes"):
+        build(RunSpec(packed, tiny, recipe, tmp_path / "run"), ManyRanks(131))
 
 
 class Polled(ProcessGroup):

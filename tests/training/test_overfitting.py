@@ -10,6 +10,7 @@ from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import recipe
 from alexnet.inference.metrics import Errors
+from alexnet.interpret.health import result_findings
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
 from alexnet.training.overfitting import overfitting_remedy, risen_loss_finding
@@ -61,6 +62,13 @@ def test_no_risen_loss_is_reported_of(rows):
     assert risen_loss_finding(epochs(*rows), 10, is_pretrained=True) is None
 
 
+@pytest.mark.parametrize(("last", "is_reported"), [(0.149, False), (0.151, True), (0.3, True)])
+def test_a_low_loss_has_risen_if_it_is_a_tenth_of_a_nat_higher(last, is_reported):
+    """From 0.05: a quarter more would be 0.0625, which harms nobody."""
+    rows = ((0.5, 0.05, 0.02), (0.3, last, 0.02), (0.2, last, 0.02), (0.1, last, 0.02))
+    assert (risen_loss_finding(epochs(*rows), 10, is_pretrained=True) is not None) == is_reported
+
+
 def test_a_loss_above_that_of_equal_probabilities_from_the_first_epoch_on_is_reported():
     """ln 10 = 2.303. The validation loss has no low minimum to rise from."""
     rows = ((1.8, 3.0, 0.7), (1.1, 2.9, 0.6), (0.9, 2.8, 0.6), (0.7, 2.9, 0.6))
@@ -91,6 +99,24 @@ def test_nothing_is_recommended_that_the_run_has(name, settings, named, unnamed)
     remedy = overfitting_remedy(False, replace(recipe(name), **settings))
     assert named in remedy
     assert unnamed not in remedy
+
+
+@pytest.mark.parametrize(("images", "advised"), [(None, True), (40, True), (39, False), (28, False)])
+def test_calibrate_is_advised_only_where_its_two_halves_of_20_images_are_there(images, advised):
+    for name in ("modern", "head"):
+        assert ("alexnet calibrate" in overfitting_remedy(False, recipe(name), images)) == advised
+    monitor = Monitor(replace(arch("small"), classes=10), validation_images=images)
+    *_, (found,) = [monitor.epoch_findings(epoch) for epoch in epochs(*RISING)]
+    assert ("alexnet calibrate" in found.remedy) == advised
+
+
+def test_a_run_of_28_validation_images_is_not_told_to_calibrate_at_its_end():
+    for images, remedy in ((40, "start from trained weights (--init), or correct the confidence with `alexnet "
+                                "calibrate`"), (28, "start from trained weights (--init)")):
+        (found,) = result_findings(0, 3.0, (images // 2, images // 2), 2, "", False)
+        assert (found.kind, found.remedy) == ("loss_above_uniform", remedy)
+    (found,) = result_findings(0, 3.0, (14, 14), 2, "", True)
+    assert found.remedy == "add images, and train for fewer epochs"
 
 
 def test_a_run_with_frozen_convolutions_is_not_told_to_freeze_them():

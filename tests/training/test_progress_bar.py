@@ -89,3 +89,41 @@ def test_the_time_left_of_a_claims_run_is_its_own(monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert "7,002 of 7,400 steps, 6:38 left" in printed
     assert "3 of 7,400 steps, 2:03:17 left" in printed
+
+
+@pytest.mark.parametrize(("epochs", "first", "step_seconds", "said"), [
+    (90, 1, 1.8, "about 3 h 20 min for all 90 epochs at this rate, without validation"),  # 74 steps an epoch
+    (90, 3_331, 1.8, "about 1 h 40 min for the rest of the 90 epochs at this rate, without validation"),
+    (90, 1, 67, "about 5 days 4 h for all 90 epochs at this rate, without validation"),
+    (2, 1, 1.9, None)])  # less than five minutes
+def test_the_time_of_the_whole_run_is_told_once_after_the_first_steps(
+        epochs, first, step_seconds, said, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("alexnet.training.progress_bar.time.monotonic", lambda: now[0])
+    bar = TrainingBar(epochs)
+    bar.plain_seconds = 1e9
+    bar.show(START)
+    printed_at = []
+    for step in range(first, first + 60):
+        now[0] += 40 if step == first else step_seconds  # the first step compiles
+        bar.show(STEP | {"epoch": 1, "step": step})
+        if err := capsys.readouterr().err:
+            printed_at.append((now[0] - 40, err))
+    if said is None:
+        assert printed_at == []
+    else:
+        [(seconds, line)] = printed_at
+        assert line == said + "\n"
+        assert 30 <= seconds < 30 + step_seconds
+
+
+def test_a_claims_bar_does_not_tell_the_time_of_one_of_its_runs(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("alexnet.training.progress_bar.time.monotonic", lambda: now[0])
+    bar = ClaimBar()
+    bar.plain_seconds = 1e9
+    bar.show(START)
+    for step in range(1, 50):
+        now[0] += 10
+        bar.show(STEP | {"step": step})
+    assert not capsys.readouterr().err

@@ -183,7 +183,7 @@ def test_folds_validate_each_image_once_and_reports_show_the_folds_images(class_
     (["--seeds", 1], "--seeds 1 must be at least 2"), (["--folds", 0], "--folds 0 must be at least 2"),
     (["--seeds", 2, "--folds", 2], "give one of them"),
     (["--folds", 2, "--fold", "1/2"], "--fold is one run of --folds"),
-    (["--json"], "--json prints the table of --seeds or --folds"), (["--fold", "3/2"], "--fold 3/2 is not a fold"),
+    (["--json"], "--json has no effect without --seeds or --folds"), (["--fold", "3/2"], "--fold 3/2 is not a fold"),
 ])
 def test_impossible_repetitions_are_refused(class_folders, tmp_path, capsys, options, words):
     assert alexnet("train", class_folders, *SMALL, *options, "--out", tmp_path / "runs") == 2

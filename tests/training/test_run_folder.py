@@ -14,6 +14,7 @@ import torch
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.sources.embedded import open_embedded
 from alexnet.errors import Finding, UserError
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
@@ -133,11 +134,11 @@ def test_a_best_network_of_several_epochs_is_not_replaced_by_a_run_that_lost_its
     out = tmp_path / "run"
     build(RunSpec(packed, tiny, replace(QUICK, epochs=2), out)).fit()
     shutil.rmtree(out / "last")
-    before = (out / "best" / checkpoint.HEAD).read_bytes()
+    before = (out / "best" / checkpoint.JSON_FILE).read_bytes()
     with pytest.raises(UserError, match=r"replace best/, which 2 epochs have chosen; restore .*last, or start from "
                        "these weights with --init .*best and another --out"):
         build(RunSpec(packed, tiny, replace(QUICK, epochs=2), out, resume=True))
-    assert (out / "best" / checkpoint.HEAD).read_bytes() == before
+    assert (out / "best" / checkpoint.JSON_FILE).read_bytes() == before
 
 
 # --- Resuming for more epochs ---
@@ -150,8 +151,8 @@ def test_more_epochs_are_reported_with_what_they_do_to_the_learning_rate(schedul
     before = Recipe("r", epochs=4, learning_rate=0.1, schedule=schedule, drop_epochs=(2,))
     found = epochs_finding(before, replace(before, epochs=8), State(0, "", "fp32", step=40, epoch=4), 10)
     assert f"the learning rate changes {rates} after 4 epochs" in found.problem if rates else (
-        found.kind, found.problem) == ("epochs_changed", "the run was to have 4 epochs and now has 8, of which 4 are "
-                                       "trained; its learning rate goes on as it was")
+        found.kind, found.problem) == ("epochs_changed", "the run was started with 4 epochs and now has 8, of which 4 "
+                                       "are trained; its learning rate continues unchanged")
     assert epochs_finding(before, before, State(0, "", "fp32", step=40, epoch=4), 10) is None
 
 
@@ -260,8 +261,8 @@ def test_a_stretched_schedule_is_printed_logged_once_and_the_commands_are_all_in
 
     assert "is stretched" not in train(*SMALL, "--recipe", "modern", "--epochs", "1")
     assert "is stretched" not in train("--resume")
-    assert "warning: the run was begun with --epochs 1 and goes on with 2: the schedule `linear` is stretched" in train(
-        "--resume", "--epochs", "2")
+    assert "the run was started with --epochs 1 and continues with 2: the schedule `linear` is stretched" in (
+        train("--resume", "--epochs", "2"))
     assert "is stretched" not in train("--resume", "--epochs", "2")
     assert [event["kind"] for event in warnings_of(out)].count("schedule_changed") == 1
     config = json.loads((out / "config.json").read_text())
@@ -368,6 +369,14 @@ def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp
         "which sees 64 pixels; --init torchvision --head downloads weights")
     assert f"this run shows each of them to `{tiny.name}` {QUICK.epochs} times, and " in found.problem
     assert few_images_finding(replace(spec, init=checkpoint.load(trained)), "photos") is None
+
+
+def test_one_epoch_is_once_and_patches_of_the_package_get_no_advice(packed, tiny, tmp_path, monkeypatch):
+    found = few_images_finding(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run"), "photos")
+    assert found is not None
+    assert f"this run shows each of them to `{tiny.name}` once, and starting from trained weights" in found.problem
+    monkeypatch.setattr(type(packed), "source", open_embedded(1, 1).source)
+    assert few_images_finding(RunSpec(packed, tiny, QUICK, tmp_path / "run"), "embedded") is None
 
 
 def test_the_recommended_command_keeps_the_groups(packed, tiny, tmp_path):

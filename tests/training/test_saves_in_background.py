@@ -33,7 +33,7 @@ def test_steps_go_on_while_a_save_waits_for_its_disk(packed, tiny, tmp_path, mon
             steps.append(event["step"])
             weights[event["step"]] = trainer.network.state_dict()[key].clone()
             if len(steps) == 2:  # two saves may be pending; the third would wait for the first
-                trainer.save_minutes = 1e9
+                trainer.spec = replace(trainer.spec, save_minutes=1e9)
             if len(steps) == 5:
                 after_three_steps.set()
 

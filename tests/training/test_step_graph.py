@@ -218,7 +218,7 @@ def test_a_cuda_graph_is_recorded_beside_other_threads_in_the_stream_that_was_wa
 
 
 @pytest.mark.parametrize(("options", "problem"), [
-    ({"precision": "fp16"}, "fp16 decides on the CPU"), ({"micro_batch": 4}, "--micro-batch cuts it"),
+    ({"precision": "fp16"}, "does not work with fp16"), ({"micro_batch": 4}, "--micro-batch cannot be combined"),
     ({"processes": 2}, "trains in one process, and there are 2"),
     ({"device": torch.device("cuda", 0)}, "needs Triton")])
 def test_what_cannot_be_recorded_is_refused(monkeypatch, options, problem):
@@ -233,10 +233,10 @@ def test_an_update_whose_rate_is_a_number_is_never_recorded(monkeypatch):
     """Without a kernel, torch's operators take the rate as a number: each replay would repeat it without a word."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     optimizer, weight = SGD(torch.nn.Linear(3, 2), recipe("paper")), torch.ones(2)
-    optimizer._update([weight], [torch.zeros(2)], [torch.ones(2)], 0.5, 0.0)
+    optimizer._update_in_torch([weight], [torch.zeros(2)], [torch.ones(2)], 0.5, 0.0)
     assert weight.tolist() == [0.5, 0.5]
     with pytest.raises(RuntimeError, match="would replay the learning rate"):
-        optimizer._update([SimpleNamespace(is_cuda=True)], [], [], 0.5, 0.0)
+        optimizer._update_in_torch([SimpleNamespace(is_cuda=True)], [], [], 0.5, 0.0)
 
 
 def test_a_run_with_micro_batches_is_refused_before_anything_is_written(packed, tiny, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from alexnet._runtime.download import ATTEMPTS, TIMEOUT_SECONDS
+from alexnet._runtime.transfer import BLOCK_SECONDS
+from alexnet.data.shard_cache import STALL_SECONDS
 from alexnet.training.parallel import process_group, rendezvous
 from alexnet.training.parallel.process_group import ProcessGroup, init_distributed
 from alexnet.training.parallel.timeouts import step_seconds
@@ -17,7 +18,8 @@ def test_a_step_waits_by_device_and_data():
     assert step_seconds("gloo", is_streamed=False) == 20
     assert step_seconds("nccl", is_streamed=False) == 120
     for backend in ("gloo", "nccl"):
-        assert step_seconds(backend, is_streamed=True) >= 2 * (ATTEMPTS * TIMEOUT_SECONDS + 3)  # a shard and its index
+        # A shard and its index.
+        assert step_seconds(backend, is_streamed=True) >= 2 * (STALL_SECONDS + 2 * BLOCK_SECONDS)
     assert step_seconds("gloo", is_streamed=True, asked=7) == 7
 
 
@@ -31,24 +33,39 @@ class Asked(Exception):
     """What `init_process_group` was called with."""
 
 
-@pytest.mark.parametrize(("device", "backend", "device_id", "seconds"), [
-    ("cuda", "nccl", torch.device("cuda", 3), 120), ("cpu", "gloo", None, 20)])
-def test_nccl_connects_at_the_start_and_waits_longer(monkeypatch, device, backend, device_id, seconds):
-    def init_process_group(*arguments, **options):
-        raise Asked(*arguments, options)
-
+def fake_start(monkeypatch):
+    """Set torchrun's variables of a process that meets no others."""
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "3"), ("MASTER_ADDR", "localhost"),
                         ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 1)]))
-    monkeypatch.setattr(dist, "init_process_group", init_process_group)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
     monkeypatch.setattr(process_group, "gpu_identity", str)
-    with pytest.raises(Asked) as asked, init_distributed(device):
+
+
+@pytest.mark.parametrize(("device", "timeout", "backend", "device_id", "seconds"), [
+    ("cuda", None, "nccl", torch.device("cuda", 3), 120), ("cpu", None, "gloo", None, 600),
+    ("cpu", 900, "gloo", None, 900)])
+def test_nccl_connects_at_the_start_and_gloo_has_the_time_of_the_meeting_for_it(
+        monkeypatch, device, timeout, backend, device_id, seconds):
+    def init_process_group(*arguments, **options):
+        raise Asked(*arguments, options)
+
+    fake_start(monkeypatch)
+    monkeypatch.setattr(dist, "init_process_group", init_process_group)
+    with pytest.raises(Asked) as asked, init_distributed(device, timeout):
         pass
     name, options = asked.value.args
-    assert (name, options["device_id"], options["timeout"]) == (backend, device_id, timedelta(seconds=seconds))
+    assert (name, options.get("device_id"), options["timeout"]) == (backend, device_id, timedelta(seconds=seconds))
+
+
+def test_once_connected_gloo_waits_as_long_as_a_step_may(monkeypatch):
+    fake_start(monkeypatch)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 1)]))
+    with init_distributed("cpu", 7):
+        gloo = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        assert gloo.options._timeout == timedelta(seconds=7)
 
 
 @pytest.mark.parametrize(("data", "is_streamed"), [("https://host/packed", True), ("s3://bucket/packed", True),
@@ -66,7 +83,7 @@ def test_each_process_has_the_gpu_of_its_number_or_the_only_one_it_sees(monkeypa
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match=r"cuda:2 is absent: this host has 2 GPUs; start 2 processes"):
+    with pytest.raises(ValueError, match=r"cuda:2 is not available: this host has 2 GPUs; start 2 processes"):
         rendezvous.own_device(torch.device("cuda"), 2)
 
 

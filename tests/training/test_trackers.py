@@ -235,8 +235,8 @@ def test_a_tracker_that_cannot_begin_ends_the_run_before_its_first_step(packed, 
     wandb.answers["init"] = RuntimeError("api_key not configured (no-tty)\nmore")
     with pytest.raises(UserError) as refused:
         train(packed, tiny, tmp_path, "csv", "wandb", epochs=1)
-    assert str(refused.value) == ("--log wandb: api_key not configured (no-tty); mend that, or leave it out: log.jsonl "
-                                  "in the run folder has the same numbers")
+    assert str(refused.value) == ("--log wandb: api_key not configured (no-tty); solve that, or leave out --log "
+                                  "wandb: log.jsonl in the run folder has the same numbers")
     build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path, log=("csv",))).fit()  # without --resume
     assert len(rows(tmp_path / "csv" / "step.csv")) == 1
 

@@ -31,7 +31,7 @@ from alexnet.training.build import build
 from alexnet.training.events import StepTiming
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
+from alexnet.training.schedule import Plateau, conv1_learning_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted
 
@@ -140,9 +140,9 @@ def test_new_layers_learn_at_their_own_rate():
 
 def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
     chosen = recipe("code2012")
-    assert [conv1_rate(chosen, epoch, 1e-3) for epoch in (0, 66.9, 67, 71.9, 72, 92)] == [
+    assert [conv1_learning_rate(chosen, epoch, 1e-3) for epoch in (0, 66.9, 67, 71.9, 72, 92)] == [
         1e-3, 1e-3, 1e-5, 1e-5, 0.0, 0.0]
-    assert conv1_rate(chosen, 70, 1e-6) == 1e-6, "slowing never speeds up"
+    assert conv1_learning_rate(chosen, 70, 1e-6) == 1e-6, "slowing never speeds up"
     network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 2, 1))
     optimizer = SGD(network, replace(chosen, weight_decay=0.0))
 
@@ -203,9 +203,9 @@ def test_auto_is_bf16_where_the_processor_has_it_and_fp32_elsewhere(monkeypatch)
         monkeypatch.setattr("alexnet._runtime.devices.cpu_has_bf16", lambda has=has: has)
         assert choose_precision("auto", "cpu") == expected
         assert choose_precision("fp32", "cpu") == "fp32"
-    with pytest.raises(ValueError, match="fp16 on a CPU has no fast instructions and no range; use"):
+    with pytest.raises(ValueError, match="fp16 is not supported on a CPU, where it is slow"):
         choose_precision("fp16", "cpu")
-    with pytest.raises(ValueError, match="precision 'fp8' must be auto, fp32, bf16, fp16"):
+    with pytest.raises(ValueError, match="precision 'fp8' must be auto or one of fp32, bf16, fp16"):
         choose_precision("fp8", "cpu")
 
 
@@ -306,7 +306,7 @@ def test_an_epoch_can_be_trained_without_a_run_folder(packed, tiny, tmp_path):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"seed": -1}, "seed -1 must be 0 or more"), ({"micro_batch": 1}, "micro_batch 1 must be at least 2 images"),
-    ({"arch": arch("small")}, "packed at 32 pixels and small takes 64; pack it again with --side 64, or --set")])
+    ({"arch": arch("small")}, "packed at 32 pixels and small takes 64; pack it again with --side 64, or add --set")])
 def test_a_run_of_impossible_values_is_refused_when_it_is_specified(packed, tiny, tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         RunSpec(packed, **{"arch": tiny, "recipe": QUICK, "out": tmp_path / "run"} | change)

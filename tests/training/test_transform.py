@@ -124,11 +124,12 @@ def test_the_global_generators_are_left_as_they_were(packed):
 
 
 @pytest.mark.parametrize(("transform", "words"), [
-    (lambda views: None, "returned an object of <class 'NoneType'>"),
+    (lambda views: None, "returned an object of type NoneType; return"),
     (lambda views: views[:1], r"returned float32 \[1, 3, 28, 28\] on cpu, and it was given float32 \[2, 3, 28, 28\]"),
     (lambda views: views.double(), r"returned float64 \[2, 3, 28, 28\] on cpu"),
     (lambda views: views.permute(0, 2, 3, 1), r"returned float32 \[2, 28, 28, 3\]"),
-    (3, "the transform '3' cannot be called")], ids=["none", "shape", "dtype", "layout", "not callable"])
+    (3, "the transform is of type int, which cannot be called")],
+    ids=["none", "shape", "dtype", "layout", "not callable"])
 def test_a_wrong_result_is_refused_by_what_it_is_before_anything_is_written(packed, tiny, tmp_path, transform, words):
     with pytest.raises(alexnet.UserError, match=words):
         train(packed, tiny, tmp_path / "run", transform)
@@ -152,21 +153,22 @@ def test_its_name_is_recorded_and_a_resume_needs_the_same(packed, tiny, tmp_path
     assert json.loads((run.path / "config.json").read_text())["transform"] == name
     report = " ".join(run.report.read_text().split())
     assert f"The transform {name} is a function in Python, so no command line reproduces it." in report
-    for other, called in ((None, "this is no transform"), (darker, rf"this is the transform {__name__}\.darker")):
-        with pytest.raises(alexnet.UserError, match=rf"was begun with the transform {name}, and {called}; resume it"):
+    for other, called in ((None, "no transform"), (darker, rf"the transform {__name__}\.darker")):
+        with pytest.raises(alexnet.UserError, match=
+                           rf"was started with the transform {name} and is now resumed with {called}; "):
             train(packed, tiny, run.path, other, resume=True, epochs=3)
     assert command("train", packed.path, "--out", run.path, "--resume", "--epochs", "3") == 2
-    assert "resume it in Python with the same transform" in capsys.readouterr().err
+    assert "resume it in Python with the original transform" in capsys.readouterr().err
     train(packed, tiny, run.path, noisy, resume=True, epochs=2)
     plain = train(packed, tiny, tmp_path / "plain", None, epochs=1)
-    with pytest.raises(alexnet.UserError, match=r"was begun with no transform, and this is the transform"):
+    with pytest.raises(alexnet.UserError, match=r"was started with no transform and is now resumed with the transform"):
         train(packed, tiny, plain, noisy, resume=True)
 
 
 def test_a_run_like_one_with_a_transform_says_that_it_is_not_taken(packed, tiny, tmp_path, capsys):
     train(packed, tiny, tmp_path / "run", noisy, epochs=1)
     alexnet.train(packed.path, like=tmp_path / "run", out=tmp_path / "like", device="cpu")
-    assert f"was trained with the transform {__name__}.noisy, which is not taken" in capsys.readouterr().err
+    assert f"was trained with the transform {__name__}.noisy, which --like does not copy" in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from alexnet.errors import UserError
+
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet. It may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet. It may not exist yet.
 
-
-def is_writable(folder: Path) -> bool:
-    """Whether files can be written into a folder, or into the folder that exists and that it would be made in."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK)
+    Raises:
+        UserError: neither XDG_CACHE_HOME nor a home folder is known.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+    except RuntimeError as error:  # such as in a container, for a user without an entry in /etc/passwd
+        raise UserError("this user has no home folder for the cache", "set XDG_CACHE_HOME to a folder") from error
 
 
 def size_text(size: int) -> str:

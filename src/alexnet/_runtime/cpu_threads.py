@@ -8,8 +8,11 @@ need for decoding (docs/performance.md).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
+import platform
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -39,6 +42,29 @@ def lower_thread_priority(nice: int) -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + nice))
+
+
+SLICE_NANOSECONDS = 100_000
+"""The shortest time slice that Linux gives."""
+
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+"""Machine -> number of the system call, which the C library has no function for."""
+
+
+def shorten_time_slices() -> bool:
+    """Give this thread, and those that it starts, the shortest time slices. Returns whether the system has taken it.
+
+    A thread that wakes up waits less for others that are busy; the processor time of each is the same. Linux 6.12 or
+    newer does so, by default with slices of 1 to 3 ms; older ones ignore it. sched_setattr(2) has the structure.
+    """
+    number = _SCHED_SETATTR.get(platform.machine())
+    if not sys.platform.startswith("linux") or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return False
+    # size, policy, flags, nice, priority, slice, and two times that are for another policy
+    attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, os.nice(0), 0, SLICE_NANOSECONDS, 0, 0)
+    with contextlib.suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)
+    return False
 
 
 MOST_LOADERS = 16

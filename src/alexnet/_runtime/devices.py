@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _USE_CPU = "use --device cpu, or auto"
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str | torch.device) -> str:
     """Return the torch device for a name; `auto` is CUDA where it is available, else the CPU.
 
     On CUDA, `compute_fp32_in_fp32` then holds for this process.
@@ -26,18 +26,20 @@ def choose_device(name: str) -> str:
     Raises:
         UserError: for an unknown or absent device.
     """
+    name = str(name)
     if name == "auto":
         return choose_device("cuda") if torch.cuda.is_available() else "cpu"
     kind, colon, number = name.partition(":")
     require(kind in ("cpu", "cuda", "mps") and (number.isdecimal() or not colon), f"there is no device {name!r}",
             "use auto, cpu, cuda, cuda:1 (the second GPU) or mps")
     if kind == "cuda":
-        require(torch.cuda.is_available(), f"device {name} is absent: this torch sees no CUDA", _USE_CPU)
+        require(torch.cuda.is_available(), f"device {name} is not available: torch finds no CUDA GPU", _USE_CPU)
         count = torch.cuda.device_count()
-        require(int(number or 0) < count, f"device {name} is absent: there are {count} GPUs, numbered from 0", _USE_CPU)
+        require(int(number or 0) < count,
+                f"device {name} is not available: there are {count} GPUs, numbered from 0", _USE_CPU)
         compute_fp32_in_fp32()
     require(kind != "mps" or torch.backends.mps.is_available(),
-            f"device {name} is absent: this torch sees no Apple GPU", _USE_CPU)
+            f"device {name} is not available: torch finds no Apple GPU", _USE_CPU)
     return name
 
 
@@ -52,10 +54,11 @@ def choose_precision(precision: str, device: torch.device | str) -> Precision:
     """
     kind = torch.device(device).type
     if precision == "fp16" and kind == "cpu":
-        raise UserError("fp16 on a CPU has no fast instructions and no range", "use --precision bf16 or fp32")
+        raise UserError("fp16 is not supported on a CPU, where it is slow and its range too small for gradients",
+                        "use --precision bf16 or fp32")
     if precision != "auto":
         require(precision in get_args(Precision),
-                f"precision {precision!r} must be auto, {', '.join(get_args(Precision))}")
+                f"precision {precision!r} must be auto or one of {', '.join(get_args(Precision))}")
         return cast(Precision, precision)
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

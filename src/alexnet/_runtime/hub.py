@@ -1,63 +1,42 @@
-"""Hugging Face Hub: addresses (hf://USER/NAME), and download and upload of a model's files, by huggingface_hub.
+"""Hugging Face Hub: download of a model's files into the cache of huggingface_hub, and upload by this library.
 
 The library finds the access token (HF_TOKEN, or what `hf auth login` stored), the host (HF_ENDPOINT) and its cache
-(HF_HUB_CACHE). The token is not read here, except to keep it out of messages.
+(HF_HUB_CACHE).
 """
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.download import STALL_SECONDS, Download, fetch
 from alexnet._runtime.extras import install_line
+from alexnet._runtime.hub_address import HubAddress
+from alexnet._runtime.hub_errors import LOG_IN, HubUnreachableError, NoRepositoryError, user_errors
+from alexnet._runtime.hub_requests import open_hub_url
 from alexnet._runtime.notes import say
+from alexnet._runtime.progress import Bar
+from alexnet._runtime.transfer import Answer, Pace, read_all, receiving
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_ADDRESS = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
-"""A `Path` of an address has lost one of its slashes."""
 
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_INFO_BYTES = 64_000_000
+"""Of what the hub says about a repository: one of 100,000 files takes 30 MB."""
 
-
-class HubUnreachableError(UserError):
-    """The hub does not answer, or fails: the same request may succeed later."""
-
-
-@dataclass(frozen=True)
-class HubAddress:
-    """A model repository, and one revision of it."""
-
-    repository: str
-    """USER/NAME, or ORGANIZATION/NAME."""
-    revision: str = "main"
-    """A branch, a tag or a commit."""
-
-    def __str__(self) -> str:
-        return f"hf://{self.repository}" + (f"@{self.revision}" if self.revision != "main" else "")
-
-
-def is_hub_address(name: str | Path) -> bool:
-    return str(name).startswith("hf:/")
-
-
-def parse_hub_address(name: str | Path) -> HubAddress:
-    """The address in a text such as hf://USER/NAME@REVISION.
-
-    Raises:
-        UserError: the text has another form.
-    """
-    found = _ADDRESS.fullmatch(str(name))
-    if not found:
-        raise UserError(f"{name} does not name a model on the Hugging Face Hub",
-                        "write hf://USER/NAME, or hf://USER/NAME@REVISION")
-    return HubAddress(found[1], found[2] or "main")
+_SHOWN_BYTES = 10_000_000
+"""A larger download has a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +54,98 @@ class Repository:
     is_private: bool
     is_reachable: bool
 
-    def fetch(self, file: str, *, again: bool = False) -> Path:
+    def require_size(self, file: str, limit: int) -> None:
+        """Raise UserError if the hub states more than `limit` bytes for a file, before it is downloaded."""
+        size = self.sizes.get(file, 0)
+        require(size <= limit, f"{file} of {self.address} has {size:,} bytes, more than {limit:,}",
+                "name a repository that `alexnet export RUN hf://USER/NAME` wrote")
+
+    def fetch(self, file: str, limit: int, checksum: str = "", *, again: bool = False) -> Path:
         """Download a file into the library's cache, unless it is there.
 
+        The library is not asked to do it: it would write all that a server sends to the disk before it compares sizes.
+
         Args:
+            limit: bytes that it may have. No more than these, or than the hub states, are received.
+            checksum: its SHA-256 in hexadecimal digits, which a download must have; "": unknown.
             again: download it although it is there.
 
         Returns:
             The path in the cache.
 
         Raises:
-            UserError: it is not there, or the download fails.
+            UserError: it is not there, it is too large, or the download fails.
+            ChecksumError: the downloaded file has another checksum.
         """
-        with _user_errors(self.address):
-            path = Path(hub_api().hf_hub_download(
-                self.address.repository, file, revision=self.address.revision, force_download=again,
-                local_files_only=not self.is_reachable))
-        require(path.parent.name == self.commit, f"{self.address} got a new commit during the download",
-                "run the command again")
+        self.require_size(file, limit)
+        path = self._snapshot / file
+        if again:
+            with _place_errors(self._folder):
+                for damaged in (path.resolve(), path):
+                    damaged.unlink(missing_ok=True)
+        elif path.is_file():
+            size = path.stat().st_size
+            require(size <= limit, f"{path} has {size:,} bytes, more than {limit:,}", "delete it")
+            return path
+        stated = self.sizes.get(file) or None
+        source = Download(
+            f"{hub_api().endpoint}/{self.address.repository}/resolve/{self.commit}/{file}",
+            f"sha256:{checksum}" if checksum else "", stated or limit, size=stated,
+            remedy="run the command again; what arrived is used", folder_variable="HF_HUB_CACHE")
+        # As the library does it: blobs have the names of their checksums, and several commits may share one.
+        blob = self._folder / "blobs" / (checksum or f"{self.commit}-{file}")
+        shown = Bar(f"fetching {file} of {self.address}", "bytes") if source.limit > _SHOWN_BYTES else nullcontext()
+        with shown as bar:
+            fetch(source, blob, bar, partial(_open, self.address, source.url))
+        with _place_errors(self._folder):
+            _link(path, blob)
         return path
+
+    def remember(self) -> None:
+        """Note that the cache has all files of this commit, for commands without a connection."""
+        revision = PurePosixPath(self.address.revision)
+        if revision.is_absolute() or ".." in revision.parts or str(revision) == self.commit:
+            return
+        with suppress(OSError, UserError):  # a cache that is read-only and complete is used all the same
+            replace_file(self._folder / "refs" / revision, lambda path: path.write_text(self.commit, "utf-8"))
+
+    @property
+    def _folder(self) -> Path:
+        return Path(_cache_folder(), f"models--{self.address.repository.replace('/', '--')}")
+
+    @property
+    def _snapshot(self) -> Path:
+        return self._folder / "snapshots" / self.commit
+
+
+def _link(path: Path, blob: Path) -> None:
+    """Make `path` a symbolic link to a file in the folder blobs. Other processes may do so at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    link = blob.with_name(f"{blob.name}.{uuid.uuid4().hex[:8]}.link")
+    try:
+        link.symlink_to(Path("..", "..", "blobs", blob.name))  # from where it is moved to
+        link.replace(path)
+    except OSError:  # a file system, or a user of Windows, without symbolic links
+        link.unlink(missing_ok=True)
+        if not path.is_file():
+            blob.replace(path)
+
+
+@contextmanager
+def _place_errors(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({str(error.strerror).lower()})",
+                        "make it writable, or set HF_HUB_CACHE to a folder that is") from error
+
+
+@contextmanager
+def _open(address: HubAddress, url: str, start: int) -> Iterator[Answer]:
+    """Request a URL of the hub; errors, also of the blocks, are of this package."""
+    with user_errors(address), open_hub_url(url, start) as answer:
+        yield answer
 
 
 def hub_api() -> HfApi:
@@ -116,44 +168,55 @@ def find_repository(address: HubAddress) -> Repository | None:
         HubUnreachableError, UserError: the hub does not answer, or refuses.
     """
     api = hub_api()
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    url = f"{api.endpoint}/api/models/{address.repository}/revision/{quote(address.revision, safe='')}?blobs=true"
+    try:
+        with user_errors(address), receiving(partial(_open, address, url, 0)) as answer:
+            content = read_all(answer, _INFO_BYTES, Pace(STALL_SECONDS))
+    except NoRepositoryError:
+        return None
+    require(content is not None, f"the hub at {api.endpoint} sends more than {_INFO_BYTES:,} bytes about {address}",
+            "name another repository")
+    try:
+        info = json.loads(content or b"")
+        sizes = {str(file["rfilename"]): max(0, int(file.get("size") or 0)) for file in info.get("siblings") or ()}
+        commit = str(info["sha"])
+        if not re.fullmatch("[0-9a-f]{40,64}", commit):  # it becomes the name of a folder
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{api.endpoint} does not answer as a hub does about {address}", "check HF_ENDPOINT") from error
+    return Repository(address, commit, sizes, bool(info.get("private")), is_reachable=True)
 
-    with _user_errors(address):
-        try:
-            info = api.model_info(address.repository, revision=address.revision, files_metadata=True)
-        except GatedRepoError:
-            raise
-        except RepositoryNotFoundError:
-            return None
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    return Repository(address, str(info.sha), sizes, bool(info.private), is_reachable=True)
 
-
-def open_repository(address: HubAddress, files: Sequence[str]) -> Repository:
+def open_repository(address: HubAddress, files: Mapping[str, int]) -> Repository:
     """A repository to download from. Says on standard error which commit it is, and where its files are.
 
     If the hub does not answer, the files in the cache are used, and the reason is printed.
 
+    Args:
+        files: that are needed, and the bytes that each may have.
+
     Raises:
-        UserError: there is no such repository or revision, or it lacks one of `files`.
+        UserError: there is no such repository or revision, or it lacks one of `files`, or one is too large.
     """
     api, cache = hub_api(), _cache_folder()
     try:
         found = find_repository(address)
     except HubUnreachableError as error:
-        found = _cached_repository(address, files)
+        found = _cached_repository(address, list(files))
         if found is None:
             raise
         say(f"note: {error.problem}; using commit {found.commit[:12]} of the cache, {cache}")
         return found
     if found is None:
         raise UserError(f"the hub at {api.endpoint} has no {address}, or it is private and you may not read it",
-                        f"check the name; for a private one, {_LOG_IN}")
+                        f"check the name; for a private one, {LOG_IN}")
     missing = [file for file in files if file not in found.sizes]
     require(not missing, f"{address} holds no network of this package: it lacks {', '.join(missing)}",
             "name a repository that `alexnet export RUN hf://USER/NAME` wrote")
+    for file, limit in files.items():
+        found.require_size(file, limit)
     size = sum(found.sizes[file] for file in files) / 1e6
-    is_cached = _cached_repository(HubAddress(address.repository, found.commit), files) is not None
+    is_cached = _cached_repository(HubAddress(address.repository, found.commit), list(files)) is not None
     say(f"{address}: commit {found.commit[:12]}, {'in the cache' if is_cached else f'downloading {size:.1f} MB to'} "
         f"{cache}")
     return found
@@ -195,7 +258,7 @@ def require_token() -> None:
     from huggingface_hub import get_token
 
     require(get_token() is not None, "an upload to the Hugging Face Hub needs an access token",
-            f"make one with write permission at https://huggingface.co/settings/tokens, then {_LOG_IN}")
+            f"make one with write permission at https://huggingface.co/settings/tokens, then {LOG_IN}")
 
 
 def upload(
@@ -215,92 +278,13 @@ def upload(
 
     state = f"nothing of {address} changed"
     if existing is None:
-        with _user_errors(address):
+        with user_errors(address):
             api.create_repo(address.repository, private=private or None)
         existing, state = find_repository(address), f"{address} was created, and is empty"
         require(existing is not None, f"{address} was created, but the hub does not show it", "run the command again")
     assert existing is not None
-    with _user_errors(address, f"{state}, unless {api.endpoint}/{address.repository}/commits/main says otherwise"):
+    with user_errors(address, f"{state}, unless {api.endpoint}/{address.repository}/commits/main says otherwise"):
         commit = api.create_commit(
             address.repository, [CommitOperationAdd(name, data) for name, data in files.items()],
             commit_message=message, parent_commit=existing.commit)
     return Commit(commit.oid, commit.commit_url, existing.is_private)
-
-
-# --- Errors -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _user_errors(address: HubAddress, state: str = "") -> Iterator[None]:
-    """Raise what huggingface_hub raises as a UserError.
-
-    Args:
-        state: what is on the hub if the block fails; default: what was there before.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except OSError as error:
-        if error.errno is not None:  # of a file here, such as a full disk
-            raise
-        raise _user_error(error, address, state) from error
-    except Exception as error:  # httpx's, those of hf_xet, and what the library raises about an answer
-        raise _user_error(error, address, state) from error
-
-
-def _user_error(error: Exception, address: HubAddress, state: str) -> UserError:
-    from huggingface_hub import constants, errors
-
-    # The library wraps errors of its threads, and those for which it looked into its cache.
-    while isinstance(error, RuntimeError | errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    kind, hub, again = UserError, f"the hub at {constants.ENDPOINT}", "try again later"
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
-    match error:
-        case errors.GatedRepoError():
-            problem, remedy = f"{address} is gated", f"ask for access on its page, and {_LOG_IN}"
-        case errors.RepositoryNotFoundError():
-            problem, remedy = f"{hub} has no {address}, or it is private and you may not read it", _LOG_IN
-        case errors.RevisionNotFoundError():
-            problem, remedy = f"{address} does not exist: the repository has no such revision", (
-                "name a branch, a tag or a commit of it")
-        case errors.OfflineModeIsEnabled():
-            kind, problem, remedy = HubUnreachableError, f"{address} needs a connection, and HF_HUB_OFFLINE is set", (
-                "unset it")
-        case errors.HfHubHTTPError() if status == 401:
-            problem, remedy = f"{hub} rejects your access token", f"make a new one, and {_LOG_IN}"
-        case errors.HfHubHTTPError() if status == 403:
-            problem = f"{hub} does not permit this for {address}{_answer(error)}"
-            remedy = "check the user name, and use a token with write permission for it"
-        case errors.HfHubHTTPError() if status in (409, 412):
-            problem, remedy = f"{address} was changed at the same time{_answer(error)}", "run the command again"
-        case errors.HfHubHTTPError():
-            kind = HubUnreachableError if status == 429 or status >= 500 else UserError
-            problem, remedy = f"{hub} answers {status} about {address}{_answer(error)}", again
-        case errors.HTTPError():  # of httpx, or httpx2 from huggingface_hub 2 on: no connection, or it was cut
-            kind, problem = HubUnreachableError, f"{hub} cannot be reached for {address} ({_text(error)})"
-            remedy = "check the connection, and try again"
-        case _:
-            problem, remedy = f"{address} could not be transferred ({_text(error)})", again
-    return kind(f"{problem}; {state}" if state else problem, remedy)
-
-
-def _answer(error: Exception) -> str:
-    """What the server says about an error, in parentheses; "" for nothing."""
-    message = getattr(error, "server_message", None)
-    said = _text(message) if message else ""
-    return f" ({said})" if said else ""
-
-
-def _text(said: object) -> str:
-    """A message of the library or the server in one line, without the access token."""
-    from huggingface_hub import get_token
-
-    text = " ".join(str(said).split()) or type(said).__name__
-    token = None
-    with suppress(Exception):  # the library may ask a server for a short-lived one
-        token = get_token()
-    if token:
-        text = text.replace(token, "...")
-    return text[:200]

@@ -18,7 +18,7 @@ THUMBNAIL_SIDE = 112
 def image_file(pixels: NDArray[np.uint8], kind: Literal["PNG", "JPEG"]) -> bytes:
     """Encode pixels [H, W, 3 or 4] as a file: "PNG", or "JPEG" at a tenth of the size."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
+    Image.fromarray(pixels).save(file, kind, **({"quality": 88} if kind == "JPEG" else {"compress_level": 6}))
     return file.getvalue()
 
 

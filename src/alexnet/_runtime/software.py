@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -15,15 +16,27 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """SHA-1, or the SHA-256 of newer repositories."""
 
 
+UNKNOWN = "unknown"
+"""The version of a copy that is neither installed nor in a clone, such as a copied folder `alexnet`."""
+
+
+def own_version() -> str:
+    """The version of this package: of its installation, or of the clone that is on Python's path without one."""
+    with suppress(PackageNotFoundError):
+        return version("alexnet")
+    if root := clone():
+        with suppress(OSError, ValueError, KeyError):
+            return str(tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"])
+    return UNKNOWN
+
+
 @cache
 def software_versions() -> dict[str, str]:
-    """The version of alexnet, and under `alexnet_commit` its commit; what is not known is left out.
+    """The version of alexnet, and under `alexnet_commit` its commit if that is known.
 
     The commit is the one that is checked out. Whether files were changed since is not known: git is not run.
     """
-    found = {}
-    with suppress(PackageNotFoundError):
-        found["alexnet"] = version("alexnet")
+    found = {"alexnet": own_version()}
     if commit := commit_of(root) if (root := clone()) else _installed_commit():
         found["alexnet_commit"] = commit
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from alexnet._runtime.arguments import optional_text
 from alexnet._runtime.notes import say, silent
 from alexnet.api.opening import open_data
 from alexnet.errors import require
@@ -15,6 +16,7 @@ from alexnet.errors import require
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import device as Device
 
     from alexnet.inference.predictor import Model
 
@@ -23,15 +25,21 @@ if TYPE_CHECKING:
 class LabeledFeatures:
     """Features of images and their classes: `features, labels = alexnet.features(...)`.
 
-    `names` are not among the two that are unpacked, so that scikit-learn takes these as they are.
+    The others are not among the two that are unpacked, so that scikit-learn takes these as they are.
     """
 
     features: NDArray[np.float32]
     """[N, D]: a row for each image, in the order of the data."""
     labels: NDArray[np.int64]
-    """[N]: class numbers, in the order of the names of the classes."""
+    """[N]: class numbers, which are indices into `classes`."""
     names: tuple[str, ...]
     """[N]: the images' names in the data, in the same order, as `alexnet features` writes them."""
+    splits: tuple[str, ...]
+    """[N]: the split of each image."""
+    classes: tuple[str, ...]
+    """Names of the classes of the data, which need not be those of the network."""
+    layer: str
+    """Whose outputs these are."""
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """The features, and then the labels."""
@@ -39,8 +47,9 @@ class LabeledFeatures:
 
 
 def features(
-    data: str | Path, *, model: str | Path | Model | None = None, split: str | None = None, layer: str | None = None,
-    pool: bool = False, labels: str | Path | None = None, device: str = "auto", progress: bool = True,
+    data: str | PathLike[str], *, model: str | PathLike[str] | Model | None = None, split: str | None = None,
+    layer: str | None = None, pool: bool = False, labels: str | PathLike[str] | None = None,
+    group: str | PathLike[str] | None = None, device: str | Device = "auto", progress: bool = True,
 ) -> LabeledFeatures:
     """Compute a layer's output for the center crop of every image, without training anything.
 
@@ -54,7 +63,8 @@ def features(
         split: A split such as `train` or `val`. Default: all of them, one after the other.
         layer: A layer's name, such as `conv5`, `fc6` or `relu7`. Default: the activations of the last hidden layer.
         pool: Average each feature map over its rows and columns, instead of flattening the maps.
-        labels: As for `alexnet.train`.
+        labels, group: As for `alexnet.train`. A network that was trained with `group` needs the same here, or `val` has
+            other images.
         device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device.
         progress: Print notes and a progress bar on standard error.
 
@@ -65,18 +75,20 @@ def features(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.data.class_names import valid_utf8
+    from alexnet.data.class_names import printable, valid_utf8
     from alexnet.inference.features import check_layer, feature_batches, output_layer_note
     from alexnet.inference.predictor import Model, load
 
+    split, layer = optional_text("split", split), optional_text("layer", layer)
     loaded = model if isinstance(model, Model) else load(model, choose_device(device))
     layer = layer or loaded.feature_layer
     check_layer(loaded, layer, pool)
     if progress and (line := output_layer_note(loaded, layer)):
         say(f"note: {line}")
     packed = open_data(data, loaded.preprocess.spec.side, note=say if progress else silent, progress=progress,
-                       labels=labels, division=split is not None, splits=(split,) if split else ())
-    images = packed.split(*((split,) if split else packed.splits))
+                       labels=labels, group=group, division=split is not None, splits=(split,) if split else ())
+    splits = (split,) if split else packed.splits
+    images = packed.split(*splits)
     require(len(images) > 0, f"{packed.source} has no images in {split}", "choose another split")
     batches = []
     with Bar(f"features of {layer}", "images") if progress else nullcontext() as bar:
@@ -84,4 +96,7 @@ def features(
             batches.append(batch)
             if bar:
                 bar(sum(map(len, batches)), len(images))
-    return LabeledFeatures(np.concatenate(batches), images.labels, tuple(map(valid_utf8, images.names)))
+    return LabeledFeatures(
+        np.concatenate(batches), np.array(images.labels), tuple(map(valid_utf8, images.names)),
+        tuple(name for name in splits for _ in range(len(packed.split(name)))), tuple(map(printable, packed.classes)),
+        layer)

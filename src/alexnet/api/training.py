@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from alexnet._runtime.arguments import data_name, optional_text, plain, real_number, weights_name, whole_number
 from alexnet._runtime.cpu_threads import loader_threads
 from alexnet._runtime.notes import say, silent
 from alexnet.api.opening import open_data
 from alexnet.architecture.network_presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.errors import require
+from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:  # these import torch
+    from torch import device as Device
+
+    from alexnet.data.dataset import Dataset
+    from alexnet.data.overlap import Overlap
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
     from alexnet.models.alexnet import AlexNet
     from alexnet.models.checkpoint import Checkpoint
-    from alexnet.training.events import EpochEvent
+    from alexnet.training.events import EpochEvent, WarningEvent
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
@@ -35,10 +42,16 @@ if TYPE_CHECKING:  # these import torch
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training run. Its folder holds `best/`, `last/`, `log.jsonl`, `config.json` and `report.html`."""
+    """A finished training run. Its folder holds `best/`, `last/`, `log.jsonl`, `config.json` and `report.html`.
+
+    It stands for this folder: `alexnet.evaluate(run, data)`, `alexnet.load(run)`, `alexnet.train(data, init=run)`.
+    """
 
     path: Path
     """The run folder."""
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def report(self) -> Path:
@@ -65,6 +78,20 @@ class TrainedRun:
         return [event for event in read_log(self.path) if event["event"] == "epoch"]
 
     @cached_property
+    def warnings(self) -> list[WarningEvent]:
+        """What log.jsonl warns of, each with `problem` and `remedy`: of the data, and of the training."""
+        from alexnet.training.run_folder import read_log
+
+        return [event for event in read_log(self.path) if event["event"] == "warning"]
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """Validation images that are copies of training images, or look like one: `describe()` says it in words."""
+        from alexnet.training.run_folder import read_config, read_overlap
+
+        return read_overlap(read_config(self.path))
+
+    @cached_property
     def model(self) -> Model:
         """The network of the best epoch with its preprocessing and classes, as `alexnet.load` gives it."""
         from alexnet.inference.predictor import load
@@ -89,18 +116,20 @@ class TrainedRun:
 
 
 def train(
-    data: str | Path, *, labels: str | Path | None = None, group: str | None = None,
+    data: str | PathLike[str], *, labels: str | PathLike[str] | None = None, group: str | PathLike[str] | None = None,
     arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
-    settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
-    out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
-    init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
-    device: str = "auto", precision: str = "auto", workers: int | None = None,
-    micro_batch: int | None = None, cuda_graph: bool = False, parallel: Parallel = "data", timeout: float | None = None,
-    transform: Transform | None = None, log: str | Sequence[str] | None = None,
-    about: Mapping[str, str] | None = None, progress: bool = True,
+    settings: str | Sequence[str] | None = None, config: str | PathLike[str] | None = None,
+    like: str | PathLike[str] | None = None, out: str | PathLike[str] | None = None, resume: bool = False,
+    seed: int | None = None, save_minutes: float = 10.0, init: str | PathLike[str] | None = None,
+    freeze: str | None = None, head: bool = False, fold: str | None = None, device: str | Device = "auto",
+    precision: str = "auto", workers: int | None = None, micro_batch: int | None = None, cuda_graph: bool = False,
+    parallel: Parallel = "data", timeout: float | None = None, transform: Transform | None = None,
+    log: str | Sequence[str] | None = None, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
+
+    The memory allocator and the threads of the process are left as they are; `alexnet train` sets them, for speed.
 
     Args:
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
@@ -148,29 +177,61 @@ def train(
         UserError: Data, network, recipe and transform do not fit together, and nothing has been written. The message is
             that of the command line: `--micro-batch` in it is the argument `micro_batch`.
         Diverged: The loss or a weight is not finite any more. It is a UserError too.
+        alexnet.training.state.Interrupted: Ctrl-C or SIGTERM came, and `last/` has been written: call it again with
+            `resume=True`. It is no KeyboardInterrupt; a second Ctrl-C, which does not wait for the step, is one.
     """
     from alexnet.training.request import TrainRequest, default_folder
     from alexnet.training.trackers import tracker_names
 
+    data, init = data_name(data), weights_name(init) if init else None
+    _require_kind("arch", arch, Arch)
+    _require_kind("recipe", recipe, Recipe)
+    config, like, out, freeze, fold = (optional_text(name, value) for name, value in (
+        ("config", config), ("like", like), ("out", out), ("freeze", freeze), ("fold", fold)))
+    seed, workers, micro_batch = (value if value is None else whole_number(name, value, None) for name, value in (
+        ("seed", seed), ("workers", workers), ("micro_batch", micro_batch)))
+    short = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
     request = TrainRequest(
-        data=str(data), labels=labels, group=group, arch=arch, recipe=recipe,
-        settings=[settings] if isinstance(settings, str) else list(settings),
-        short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
+        data=data, labels=optional_text("labels", labels), group=optional_text("group", group), arch=arch,
+        recipe=recipe, settings=_settings(settings), short={name: plain(value) for name, value in short.items()},
         config=Path(config) if config else None, like=Path(like) if like else None,
-        out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
+        out=Path(out) if out else default_folder(data, arch, init), resume=resume, seed=seed, init=init, freeze=freeze,
+        head=head, fold=fold, precision=precision, timeout=None if timeout is None else real_number("timeout", timeout),
         transform=transform,
-        options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
-                 "micro_batch": micro_batch, "cuda_graph": cuda_graph, "parallel": parallel,
-                 "log": tracker_names(log),
-                 "about": dict(about or {}) | ({"init": str(init)} if init else {})})
+        options={"workers": loader_threads() if workers is None else workers,
+                 "save_minutes": real_number("save_minutes", save_minutes), "micro_batch": micro_batch,
+                 "cuda_graph": cuda_graph, "parallel": parallel, "log": tracker_names(log),
+                 "about": _entries(about) | ({"init": init} if init else {})})
     _run(request, device, progress)
     return TrainedRun(request.out)
 
 
+def _require_kind(name: str, value: object, kind: type) -> None:
+    """Raise UserError for a network or recipe that is neither a preset's name nor of its class."""
+    require(value is None or isinstance(value, str | kind), f"{name} is the name of a preset or an "
+            f"alexnet.{kind.__name__}, and not of {type(value)}", f"alexnet.{name}(NAME) is that of a preset")
+
+
+def _settings(settings: str | Sequence[str] | None) -> list[str]:
+    """One setting or several. Raises UserError for a dictionary, whose keys alone would be read."""
+    require(not isinstance(settings, Mapping), "settings is a list of texts, and not a dictionary",
+            'write settings=["recipe.schedule=cosine"]')
+    return [settings] if isinstance(settings, str) else list(settings or ())
+
+
+def _entries(about: Mapping[str, str] | None) -> dict[str, str]:
+    """Entries for config.json. Raises UserError for what JSON cannot hold, before anything is written."""
+    try:
+        json.dumps(entries := dict(about or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"about is stored as JSON, which cannot hold it ({error})", "give texts and numbers") from None
+    return entries
+
+
 def train_repeatedly(
-    data: str | Path, *, seeds: int | None = None, folds: int | None = None, out: str | Path | None = None,
-    seed: int | None = None, about: Mapping[str, str] | None = None, progress: bool = True, **options: Any,
+    data: str | PathLike[str], *, seeds: int | None = None, folds: int | None = None,
+    out: str | PathLike[str] | None = None, seed: int | None = None, about: Mapping[str, str] | None = None,
+    progress: bool = True, **options: Any,
 ) -> Repeats:
     """Train the same network several times, with other seeds or on other folds, one run after the other.
 
@@ -198,12 +259,12 @@ def train_repeatedly(
     require(options.get("fold") is None, "--fold is one run of --folds", "give one of them")
     require(not is_launched(), "the runs of --seeds and --folds are trained one after the other by one process",
             "start it without torchrun")
-    kind: Literal["seed", "fold"] = "seed" if seeds else "fold"
+    kind: Literal["seed", "fold"] = "fold" if seeds is None else "seed"
     count = seeds or folds or 0
     require(count >= 2, f"--{kind}s {count} must be at least 2")
     default = default_folder(str(data), options.get("arch"), options.get("init"))
     parent = Path(out) if out else default.with_name(f"{default.name}-{count}-{kind}s")
-    first = (seed or 0) if seeds else 1
+    first = 1 if seeds is None else seed or 0
     folders = [(number, parent / f"{kind}-{number}") for number in range(first, first + count)]
     for number, folder in folders:
         if progress:
@@ -217,16 +278,21 @@ def train_repeatedly(
     return read_repeats(kind, folders)
 
 
-def _run(request: TrainRequest, device: str, progress: bool) -> None:
+def _run(request: TrainRequest, device: str | Device, progress: bool) -> None:
+    import torch
+
     from alexnet._runtime.devices import choose_device
     from alexnet.training.parallel.process_group import init_distributed
 
+    require(torch.get_default_dtype() == torch.float32, f"torch's default type is {torch.get_default_dtype()}, and a "
+            "run would draw other weights with it", "call torch.set_default_dtype(torch.float32) first")
     with init_distributed(choose_device(device), request.timeout, is_streamed=request.is_streamed) as group:
         with group.error_barrier():
             trainer, bar, notes = _prepare(request, group, progress)
         for line in notes if progress else ():
             say(line)
-        with bar if progress and group.first else nullcontext():
+        # A notebook may have switched gradients off for all that it computes.
+        with torch.enable_grad(), bar if progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
         from alexnet.reproduce.report.page import write_report  # training should not wait for its imports
@@ -264,10 +330,10 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
         require_init_fits(request, TORCHVISION)  # before the weights are downloaded
     init = open_weights(request.init) if request.init and not saved else None
 
-    def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
+    def open_packed(side: int, check: Callable[[Dataset], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels, group=grouping, check_classes=check_classes))
+            progress=progress, labels=request.labels, group=grouping, check=check))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")

@@ -9,8 +9,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from alexnet.architecture.layer_notes import (
+    map_norm_constants,
+    map_norm_note,
+    response_norm_constants,
+    response_norm_note,
+    rounding_note,
+    tower_notes,
+)
 from alexnet.architecture.network_presets import ARCHS
-from alexnet.architecture.spec import Arch, Conv, Rounding
+from alexnet.architecture.spec import Arch, Rounding
 from alexnet.errors import UserError
 
 Shape = tuple[int, ...]
@@ -235,8 +243,9 @@ def explain(arch: Arch, size: int | None = None) -> Explanation:
     """
     size = arch.input.crop if size is None else size
     check_size(arch, size)
-    convolutional, seen = _convolutional_part(arch, size)
-    return Explanation(arch, size, (*convolutional, *_dense_part(arch, convolutional[-1].output_shape, seen)))
+    convolutional, columns_seen = _convolutional_part(arch, size)
+    dense = _dense_part(arch, convolutional[-1].output_shape, columns_seen)
+    return Explanation(arch, size, (*convolutional, *dense))
 
 
 def _convolutional_part(arch: Arch, size: int) -> tuple[list[Layer], int]:
@@ -247,7 +256,7 @@ def _convolutional_part(arch: Arch, size: int) -> tuple[list[Layer], int]:
     """
     layers: list[Layer] = []
     before = Layer("input", "input", (3, size, size), (3, size, size))
-    seen = size
+    columns_seen = size
     for number in range(1, len(arch.conv) + 1):
         for op in ("conv", *arch.post_ops(number)):
             shape = before.output_shape
@@ -255,8 +264,9 @@ def _convolutional_part(arch: Arch, size: int) -> tuple[list[Layer], int]:
             # A normalization within a map is centered on its unit.
             margin = layer.padding if op == "conv" else layer.kernel // 2 if op == "mapnorm" else 0
             starts = [step * layer.stride - margin for step in range(layer.output_shape[1])]
-            before, seen = _with_receptive_field(layer, before, starts, _covered(layer), seen)
-            layers.append(before)
+            layer, columns_seen = _with_receptive_field(layer, before, starts, _covered(layer), columns_seen)
+            layers.append(layer)
+            before = layer
     if arch.average_pool:
         (maps, length, _), side = before.output_shape, arch.average_pool
         # Output i averages the inputs from floor(i n / m) to ceil((i + 1) n / m).
@@ -264,27 +274,28 @@ def _convolutional_part(arch: Arch, size: int) -> tuple[list[Layer], int]:
         window = max(-(-(i + 1) * length // side) - start for i, start in enumerate(starts))
         layer = Layer("average_pool", "adaptive average pooling", before.output_shape, (maps, side, side),
                       "any input side to a fixed output side", f"{length} to {side}")
-        layers.append(_with_receptive_field(layer, before, starts, window, seen)[0])
-    return layers, seen
+        layers.append(_with_receptive_field(layer, before, starts, window, columns_seen)[0])
+    return layers, columns_seen
 
 
-def _with_receptive_field(layer: Layer, before: Layer, starts: Sequence[int], window: int, seen: int,
-                          ) -> tuple[Layer, int]:
+def _with_receptive_field(
+    layer: Layer, before: Layer, starts: Sequence[int], window: int, columns_seen: int,
+) -> tuple[Layer, int]:
     """Add the receptive field of a layer's units. Returns the layer, and how many columns its units see together.
 
     Args:
         layer, before: without receptive field; the layer that it reads.
         starts: first unit of `before` in each unit's window, in one direction; negative in the padding.
         window: units of `before` that a window covers.
-        seen: how many of the image's columns, from the first on, the units of `before` see together.
+        columns_seen: how many of the image's columns, from the first on, the units of `before` see together.
     """
     field = before.receptive_field_with_padding + (window - 1) * before.jump
     firsts = [before.begin + start * before.jump for start in starts]
-    inside = max(min(first + field, seen) - max(first, 0) for first in firsts)
+    inside = max(min(first + field, columns_seen) - max(first, 0) for first in firsts)
     worked = f"{before.receptive_field_with_padding} + ({window} - 1) x {before.jump} = {field}" if window > 1 else ""
     return replace(
         layer, receptive_field=inside, receptive_field_with_padding=field, receptive_field_worked=worked,
-        jump=before.jump * layer.stride, begin=firsts[0]), min(firsts[-1] + field, seen)
+        jump=before.jump * layer.stride, begin=firsts[0]), min(firsts[-1] + field, columns_seen)
 
 
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -292,16 +303,8 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
     maps, side = shape[0], shape[1]
     out = output_size(side, conv.effective_kernel, conv.stride, conv.padding, arch.conv_rounding)
     taps = maps // groups * conv.kernel**2
-    notes = []
-    if rest := (side + 2 * conv.padding - conv.effective_kernel) % conv.stride:
-        notes.append(_rounding_note(conv, side, rest, out, arch.conv_rounding))
-    if groups > 1:
-        notes.append(f"grouped convolution: each of {groups} towers reads its own {maps // groups} of the {maps} maps")
-    elif arch.towers > 1 and number > 1:
-        notes.append(f"both towers read all {maps} maps: the GPUs exchange them here" if arch.towers == 2 else
-                     f"all {arch.towers} towers read all {maps} maps")
-    elif arch.towers > 1 and conv.width % arch.towers == 0:
-        notes.append(f"{conv.width} filters on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
+    rest = (side + 2 * conv.padding - conv.effective_kernel) % conv.stride
+    rounded = [rounding_note(conv, rest, out, side, arch.conv_rounding)] if rest else []
     return Layer(
         f"conv{number}", "convolution", shape, (conv.width, out, out),
         f"(side + 2*padding - {'(dilation*(kernel - 1) + 1)' if conv.dilation > 1 else 'kernel'}) / stride + 1",
@@ -310,19 +313,7 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
         parameters=conv.width * (taps + 1),
         parameters_worked=f"{conv.width} x ({maps // groups} x {conv.kernel} x {conv.kernel} + 1) = "
                           f"{conv.width * (taps + 1):,}",
-        multiply_adds=conv.width * taps * out * out, notes=tuple(notes))
-
-
-def _rounding_note(conv: Conv, side: int, rest: int, out: int, rounding: Rounding) -> str:
-    """What rounding does with the `rest` columns and rows that remain after the kernel's whole steps."""
-    if rounding == "ceil":
-        missing = conv.stride - rest
-        lines = "column and row" if missing == 1 else "columns and rows"
-        return (f"floor would give {out - 1}; ceil gives {out}, with {missing} more {lines} of zeros at the right and "
-                f"bottom, the same size as from an input of {side + missing}")
-    lines = "column and row" if rest == 1 else f"{rest} columns and rows"
-    padding = ", which are padding" if rest <= conv.padding else ""
-    return f"floor leaves out the last {lines}{padding}; ceil would give {out + 1}"
+        multiply_adds=conv.width * taps * out * out, notes=(*rounded, *tower_notes(arch, number, maps, out)))
 
 
 def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
@@ -338,18 +329,12 @@ def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
         return _activation(arch, number, shape)
     if op == "mapnorm":
         own, window = arch.map_lrn, f"{arch.map_lrn.side}x{arch.map_lrn.side}"
-        note = (f"each activation a becomes a / (1 + {own.alpha:g} / {own.side**2} x the sum of a^2) ^ {own.beta:g}, "
-                f"summed over the {window} window around it in its own map; the paper does not mention this layer")
         return Layer(f"mapnorm{number}", f"normalization within a map, {window}", shape, shape, kernel=own.side,
-                     constants=f"{window} α={own.alpha:g} β={own.beta:g}", notes=(note,))
+                     constants=map_norm_constants(own), notes=(map_norm_note(own),))
     if arch.norm == "batch":
         return _batch_norm(number, shape)
-    lrn, share = arch.lrn, f" / {arch.lrn.n}" if arch.lrn.divide_by_n else ""
-    tower = " of the same tower" if lrn.within_tower and arch.towers > 1 else ""
-    return Layer(f"norm{number}", "local response normalization", shape, shape, notes=(
-        f"each activation a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed "
-        f"over {lrn.n} neighboring maps{tower} (§3.3)",),
-                 constants=f"k={lrn.k:g} n={lrn.n} α={lrn.alpha:g} β={lrn.beta:g}")
+    return Layer(f"norm{number}", "local response normalization", shape, shape,
+                 constants=response_norm_constants(arch.lrn), notes=(response_norm_note(arch.lrn, arch.towers),))
 
 
 def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -362,14 +347,16 @@ def _batch_norm(number: int, shape: Shape) -> Layer:
                  parameters_worked=f"2 x {shape[0]} = {2 * shape[0]:,}")
 
 
-def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
+def _dense_part(arch: Arch, shape: Shape, columns_seen: int) -> Iterator[Layer]:
     """The fully connected layers, with dropout. Their units see the columns that the last maps see together."""
 
     def seeing(layer: Layer) -> Layer:
-        return replace(layer, receptive_field=seen, receptive_field_with_padding=seen)
+        return replace(layer, receptive_field=columns_seen, receptive_field_with_padding=columns_seen)
 
     number = len(arch.conv)
-    note = f"training zeroes each unit with probability {arch.dropout:g}; inference zeroes none (§4.2)"
+    kept = 1 - arch.dropout
+    note = (f"training zeroes each unit with probability {arch.dropout:g} and multiplies the others by {1 / kept:g}; "
+            f"§4.2 multiplies all by {kept:g} at test time instead, which is equal on average")
     for dense in arch.dense:
         number += 1
         flat, p = (math.prod(shape),), f"p={arch.dropout:g}"
@@ -393,8 +380,3 @@ def _fully_connected(name: str, shape: Shape, width: int) -> Layer:
     return Layer(name, "fully connected", shape, (width,), "one weight for each input and unit", worked,
                  parameters=width * (inputs + 1), parameters_worked=f"{width:,} x ({inputs:,} + 1) = "
                  f"{width * (inputs + 1):,}", multiply_adds=width * inputs)
-
-
-def has_top5(classes: int) -> bool:
-    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
-    return classes > 5

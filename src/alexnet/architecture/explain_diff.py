@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from alexnet.architecture.arithmetic import POOLINGS, Layer, explain, smallest_input
 from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import RECIPES, default_recipe
-from alexnet.architecture.spec import GAIN_SQUARED, Arch, InputSpec
+from alexnet.architecture.spec import GAIN_SQUARED, Arch, InputSpec, layer_kind_and_number
 
 Place = tuple[str, str]
 """Layer and property: ("conv1", "stride"), ("recipe", "momentum"). Fully connected layers are hidden1, hidden2, ... and
@@ -270,17 +270,18 @@ def _schedule(recipe: Recipe) -> str:
 
 def differences(
     first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
-    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}),
+    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] | None = None,
 ) -> list[Difference]:
     """Compare two networks and their recipes, in the order of the layers.
 
     Args:
+        first, second: the networks.
         recipe, second_recipe: of the first and of the second network; default: its default recipe.
-        training: what two stored networks record of their training (`models.training_facts`).
+        training: what two stored networks record of their training (`models.training_facts`), to compare that, too.
     """
     networks, recipes = (first, second), (recipe or default_recipe(first), second_recipe or default_recipe(second))
     facts = [network_facts(network) | recipe_facts(its) | {**its_training}
-             for network, its, its_training in zip(networks, recipes, training, strict=True)]
+             for network, its, its_training in zip(networks, recipes, training or ({}, {}), strict=True)]
     found = []
     for place in sorted({**facts[0], **facts[1]}, key=lambda place: _rank(place, facts)):
         where, what = place
@@ -300,10 +301,9 @@ def _rank(place: Place, facts: list[dict[Place, Fact]]) -> tuple[int, int]:
     """Sort key: layers of one kind together, then the order of the layer's facts."""
     kinds = ("input", "conv", "norm", "pool", "average_pool", "hidden", "output", "dropout", "total", "recipe",
              "training")
-    kind = place[0].rstrip("0123456789")
-    number = int(place[0][len(kind):] or 0)
+    kind, number = layer_kind_and_number(place[0])
     positions = [list(side).index(place) for side in facts if place in side]
-    return 100 * kinds.index(kind) + number, min(positions)
+    return 100 * kinds.index(kind) + (number or 0), min(positions)
 
 
 def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposite: Fact | None) -> str:
@@ -337,10 +337,13 @@ def _value_at(facts: Mapping[Place, Fact], place: Place) -> str | None:
 
 
 def to_json(
-    first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
-    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}),
+    networks: tuple[Arch, Arch], recipes: tuple[Recipe, Recipe], found: Sequence[Difference],
 ) -> dict[str, object]:
-    """The comparison as JSON values: `networks`, `recipes`, `differences`."""
-    return {"networks": [first.name, second.name],
-            "recipes": [(recipe or default_recipe(first)).name, (second_recipe or default_recipe(second)).name],
-            "differences": [asdict(each) for each in differences(first, second, recipe, second_recipe, training)]}
+    """A comparison as JSON values: `networks`, `recipes`, `differences`.
+
+    Args:
+        networks, recipes: what was compared; of the recipes, too, the default ones.
+        found: their `differences`.
+    """
+    return {"networks": [network.name for network in networks], "recipes": [recipe.name for recipe in recipes],
+            "differences": [asdict(each) for each in found]}

@@ -27,8 +27,10 @@ _PAPER_CONV = (  # widths, kernels, strides, groups: §3.5; biases: §5; padding
     Conv(256, 3, padding=1, grouped=True, post_ops="act pool", init_bias=1.0),
 )
 
-#: The paper as printed: two towers, 224 pixels, LRN by the printed formula. Rounding up makes conv1's output 55. The
-#: constants of LRN, dropout, the pooling and the std of the weights are the defaults in spec.py.
+#: The paper as printed: two towers, 224 pixels, LRN by the printed formula. Rounding up makes conv1's output 55; an
+#: input of 227 would need no rounding (`arithmetic.exact_input`). The other numbers are the defaults in spec.py: LRN
+#: with k = 2, n = 5, alpha = 1e-4, beta = 0.75 (§3.3), pooling 3x3 with stride 2 (§3.4), dropout 0.5 (§4.2), weights
+#: with std 0.01 (§5).
 PAPER = Arch(
     "paper", _PAPER_CONV, dense=(Dense(4096, init_bias=1.0),) * 2,  # widths: §3.5; biases: §5
     towers=2, lrn=LRN(within_tower=True), conv_rounding="ceil", pool_rounding="ceil")

@@ -169,14 +169,6 @@ def from_json(config: type[Config], tree: Json) -> Config:
     return _convert(tree, config, config.__name__.lower())
 
 
-def first_difference(first: object, second: object, names: tuple[str, str] = ("then", "now")) -> str:
-    """The first value that differs between two JSON trees, as text: `learning_rate: 0.01 then, 0.1 now`."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        key = next(key for key in first if first[key] != second.get(key))
-        return f"{key}: {first_difference(first[key], second.get(key), names)}"
-    return f"{first!r} {names[0]}, {second!r} {names[1]}"
-
-
 def _convert(value: Json, hint: Any, path: str) -> Any:
     """Convert a JSON value to what the type hint says. path: for messages."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):

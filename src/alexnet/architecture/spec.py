@@ -172,7 +172,8 @@ class Arch:
     input: InputSpec = InputSpec()
     """Preprocessing of the images."""
     towers: int = 1
-    """Number of GPUs that the network is split over (§3.2, §3.5: 2)."""
+    """Number of GPUs that the network is split over (§3.2, §3.5: 2); in other networks, of groups in its grouped
+    convolutions (Caffe: group)."""
     activation: Activation = "relu"
     """Activation function of all hidden layers (§3.1: relu)."""
     norm: Norm = "lrn"
@@ -233,6 +234,21 @@ class Arch:
         """Groups of convolution `number`, counted from 1."""
         return self.towers if self.conv[number - 1].grouped else 1
 
+    @property
+    def has_gpu_towers(self) -> bool:
+        """Whether the towers are the paper's, one on each GPU. Else they are only groups of convolutions.
+
+        A response normalization over the maps of both halves, as Caffe's, would need an exchange in every such layer.
+        Networks with batch normalization or none keep the setting of the network that they were made from.
+        """
+        return self.towers > 1 and self.lrn.within_tower
+
     def post_ops(self, number: int) -> list[str]:
         """Operations after convolution `number`, counted from 1, without `norm` where the network has none."""
         return [op for op in self.conv[number - 1].post_ops.split() if op != "norm" or self.norm != "none"]
+
+
+def layer_kind_and_number(name: str) -> tuple[str, int | None]:
+    """The parts of a layer's name: "conv", 1 of conv1; "average_pool", None of average_pool."""
+    kind = name.rstrip("0123456789")
+    return kind, int(name[len(kind):]) if kind != name else None

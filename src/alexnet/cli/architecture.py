@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from alexnet._runtime.hub import is_hub_address
+from alexnet._runtime.hub_address import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.software import versions_text
 from alexnet.architecture.explain_diff import Fact, Place
 from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import configure
+from alexnet.architecture.preset_listing import all_networks, all_recipes, presets_named
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.settings import all_networks, all_recipes, presets_named
+from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.cli.app import HTML_FILE, PAPER, Json, Overwrite, Settings, app, check_output
 from alexnet.cli.settings_table import presets_text, settings_text
@@ -26,7 +27,7 @@ from alexnet.models.packaged import packaged_path
 
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
-    from alexnet.models.network_facts import NetworkFacts
+    from alexnet.models.stored_network import StoredNetwork
 
 
 @app.command(name="list", group=PAPER, sort_key=0)
@@ -119,11 +120,13 @@ def explain(
         require(size is None and layer is None and html is None,
                 "--diff compares whole networks at their own input sizes", "leave out --size, --layer and --html")
         other, other_recipe, other_training = _network(diff)
-        both = (training, other_training) if training and other_training else ({}, {})
+        recipes = recipe or default_recipe(network), other_recipe or default_recipe(other)
+        both = (training, other_training) if training and other_training else None
+        found = explain_diff.differences(network, other, *recipes, both)
         if json_:
-            print(json.dumps(explain_diff.to_json(network, other, recipe, other_recipe, both), indent=2))
+            print(json.dumps(explain_diff.to_json((network, other), recipes, found), indent=2))
         else:
-            console.print(differences_table(network, other, recipe, other_recipe, both, (name, diff)))
+            console.print(differences_table(found, (name, diff), recipes, compares_training=both is not None))
     elif html is not None:
         require(layer is None and not json_, "--html writes a page of all layers", "leave out --layer and --json")
         explorer.write(html, network, size)
@@ -148,14 +151,14 @@ def _network(name: str) -> tuple[Arch, Recipe | None, dict[Place, Fact]]:
     return saved.arch, saved.recipe, training_facts(saved)
 
 
-def _saved(name: str) -> NetworkFacts | Checkpoint:
-    """A stored network; its head alone, if that says enough, because reading tensors imports torch."""
-    from alexnet.models.network_facts import find_head, read_facts
+def _saved(name: str) -> StoredNetwork | Checkpoint:
+    """A stored network, without its tensors if their JSON says enough, because reading tensors imports torch."""
+    from alexnet.models.stored_network import find_json, read_stored_network
 
-    head = find_head(name)
+    json_file = find_json(name)
     with suppress(ValueError, KeyError, TypeError):  # `open_weights` has the error, or the warning
-        if head:
-            return read_facts(head)
+        if json_file:
+            return read_stored_network(json_file)
     from alexnet.models.formats.open_weights import open_weights
 
     return open_weights(name)

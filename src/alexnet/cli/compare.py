@@ -182,7 +182,7 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
     from alexnet.models.checkpoint_files import require_single_run, runs_in, runs_without_checkpoint
     from alexnet.models.formats.recognize import is_weights
 
-    usage = "alexnet compare runs/a/seed-0 runs/a/seed-1 --with runs/b/seed-0 runs/b/seed-1 [DATA]"
+    usage = "write: alexnet compare runs/a/seed-0 runs/a/seed-1 --with runs/b/seed-0 runs/b/seed-1 [DATA]"
     if with_ is None:
         try:
             for path in paths:  # the folder of several runs would be taken for data
@@ -194,7 +194,7 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
     for part in parts:
         if part and not (is_weights(part[-1]) or runs_in(Path(part[-1]))):
             data.append(part.pop())
-    require(len(data) <= 1, f"{' and '.join(data)} are no runs, and compare takes one data set", usage)
+    require(len(data) <= 1, f"{' and '.join(data)} are not runs, and compare takes one data set", usage)
     lost = [run for path in (*parts[0], *parts[1]) if runs_in(Path(path))
             for run in runs_without_checkpoint(Path(path))]
     require(not lost, f"{' and '.join(map(str, lost))} ended before a checkpoint was saved",
@@ -203,9 +203,9 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
                      for part in parts)
     if with_ is None:
         _note_series(names)
-        require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
+        require(len(names) >= 2, "compare needs at least two runs", "write: alexnet compare runs/one runs/other [DATA]")
     else:
-        require(len(names) > 0 and len(others) > 0, "compare --with takes runs before --with and after it", usage)
+        require(len(names) > 0 and len(others) > 0, "compare --with needs runs before and after --with", usage)
         require(min(len(names), len(others)) > 1 or len(names) == len(others), f"one series has {len(names)} run"
                 f"{'s' * (len(names) > 1)} and the other {len(others)}: one run has no spread over seeds",
                 "give each series two runs or more, or compare one run with one")
@@ -232,9 +232,9 @@ def _note_series(names: Sequence[str]) -> None:
 
 def _last_epoch(run: str) -> str:
     """A run's checkpoint of its last epoch, which `train --seeds` reports; anything else unchanged."""
-    from alexnet.models.checkpoint_files import HEAD
+    from alexnet.models.checkpoint_files import JSON_FILE
 
-    return str(Path(run) / "last") if (Path(run) / "last" / HEAD).is_file() else run
+    return str(Path(run) / "last") if (Path(run) / "last" / JSON_FILE).is_file() else run
 
 
 def _two_series(
@@ -301,7 +301,7 @@ def _measure(
     hashes_N = sets[0].images.content_hashes[orders[0]]
     require(all(np.array_equal(each.images.content_hashes[order], hashes_N)
                 for each, order in zip(sets, orders, strict=True)),
-            "the networks would not classify the same images",
+            "the runs would be measured on different images, which cannot be compared pair by pair",
             "give data that is not packed, or runs of the same image side")
     _check_role(models, names, hashes_N, is_series)
     errors, rights = zip(*(_measure_one(model, name, each, batch_size, where)
@@ -330,7 +330,7 @@ def _check_role(models: Sequence[Model], names: Sequence[str], hashes_N: NDArray
     problem = unequal_role(names, [int(contained(hashes_N, model.seen.selected_on).sum()) for model in models])
     if problem:
         require(not is_series, problem, "train both series with the same validation images, or measure images that "
-                "chose nothing, such as --split test")
+                "chose no epoch, such as --split test")
         say(f"note: {problem}")
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.local_files import require_writable
 from alexnet._runtime.notes import is_launched, say
 from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.cli.app import (
@@ -70,7 +71,7 @@ def check(
         workers: Threads that decode. Default: one for each core.
     """
     at_least_1(side=side, workers=workers)
-    require(strict or not ignore, "--ignore says what --strict does not count", "give --strict too, or leave it out")
+    require(strict or not ignore, "--ignore has no effect without --strict", "add --strict, or leave out --ignore")
     for kind in ignore or ():
         require(kind in KINDS, f"--ignore {kind}: there is no such kind of finding", did_you_mean(kind, KINDS))
     if html:
@@ -79,7 +80,8 @@ def check(
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
-    require(run is not None or classes is None, "--classes names the outputs of the network of --run", "leave it out")
+    require(run is not None or classes is None, "--classes has no effect without --run", "add --run RUN, or leave out "
+            "--classes")
     found = check_data(data, labels=labels, group=group, run=run, classes=class_names(classes), quick=quick, side=side,
                        device=device, workers=workers, progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
@@ -118,10 +120,15 @@ def pack(
     at_least_1(side=side, workers=workers)
     set_allocator(allocator)
 
+    from alexnet.data.catalog import Catalog
+    from alexnet.data.findings import unmeasured_findings
+    from alexnet.data.manifest import MANIFEST
     from alexnet.data.open import image_notes
     from alexnet.data.packing import choose_side, pack_with_bar
     from alexnet.data.sources.detect import open_dataset
 
+    if not (dest / MANIFEST).exists():  # else it is packed, perhaps on a disk that is read-only by now
+        require_writable(dest, is_folder=True)
     with _ranks() as ranks:
         dataset = ranks.local_rank0_first(lambda: open_dataset(
             source, held_out=held_out, labels=labels, group=group))
@@ -131,7 +138,7 @@ def pack(
                                workers=workers, ranks=ranks)
     if ranks.rank:
         return
-    for line in image_notes(packed):
+    for line in [*image_notes(packed), *map(str, unmeasured_findings(Catalog(packed)))]:
         say(f"note: {line}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
@@ -145,19 +152,20 @@ def _ranks() -> Iterator[Ranks]:
         return
     from alexnet.training.parallel.shared_job import shared_job
 
-    with shared_job("cpu") as group:
-        yield group
+    with shared_job("cpu") as processes:
+        yield processes
 
 
 @app.command(group=DATA, sort_key=2)
 def verify(data: str, /) -> None:
-    """Verify the checksum of every file of a packed folder, a run or a checkpoint, and name what is missing or damaged.
+    """Verify the checksum of every file of a packed folder, of runs or a checkpoint; name what is missing or damaged.
 
     Other commands verify everything of a packed folder except the image shards, because reading them takes long. Of a
     run or a checkpoint it also prints the SHA-256 of the weights that `alexnet serve` shows for it.
 
     Args:
-        data: A folder that `alexnet pack` wrote, a run folder, whose best/ and last/ are verified, or a checkpoint.
+        data: A folder that `alexnet pack` wrote; a run folder, whose best/ and last/ are verified; the folder of
+            several runs that `train --seeds` or `--folds` wrote; or a checkpoint.
     """
     from alexnet._runtime.progress import Bar
     from alexnet.data.open import image_notes
@@ -180,16 +188,24 @@ def verify(data: str, /) -> None:
 def _checkpoint_folders(path: Path) -> list[Path]:
     """The folders of a run's checkpoints, best/ first, or that of one checkpoint; none of another path.
 
-    Raises:
-        UserError: best/ of a run that has validated an epoch is missing.
-    """
-    from alexnet.models.checkpoint_files import HEAD, read_head
+    Of a folder of several runs, those of each run.
 
-    if path.name == HEAD and path.is_file():
+    Raises:
+        UserError: best/ of a run that has validated an epoch is missing, or one of several runs has no checkpoint.
+    """
+    from alexnet.models.checkpoint_files import JSON_FILE, read_checkpoint_json, runs_in, runs_without_checkpoint
+
+    if runs := runs_in(path):
+        lost = runs_without_checkpoint(path)
+        require(not lost, f"no checkpoint in {' and '.join(map(str, lost))}: the training ended before it saved one, "
+                "or best/ and last/ are missing", "restore or train it again, or verify the other runs one by one")
+        return [folder for run in runs for folder in _checkpoint_folders(run)]
+
+    if path.name == JSON_FILE and path.is_file():
         return [path.parent]
-    found = [folder for folder in (path, path / "best", path / "last") if (folder / HEAD).is_file()]
+    found = [folder for folder in (path, path / "best", path / "last") if (folder / JSON_FILE).is_file()]
     if found == [path / "last"]:
-        require(math.isinf(read_head(found[0] / HEAD)["training"].get("best_error", math.inf)),
+        require(math.isinf(read_checkpoint_json(found[0] / JSON_FILE)["training"].get("best_error", math.inf)),
                 f"{path} has no best/, although an epoch of the run was validated", "restore it from a copy")
     return found
 

@@ -21,15 +21,15 @@ def default_checkpoint() -> str:
     Raises:
         UserError: this installation has none.
     """
-    from alexnet.models.packaged import default_weights, read_head
+    from alexnet.models.packaged import default_weights, read_packaged_json
 
     path = default_weights()
-    head = read_head(path)
-    network = head["network"]
+    tree = read_packaged_json(path)
+    network = tree["network"]
     errors, side = network["errors"], network["arch"]["input"]["side"]
     measured = f", top-1 error {errors['top1_error']:.1%} on its validation images" if errors else ""
-    facts = f"{len(network['classes'])} classes, {side}x{side} pixels{measured}"
-    say(f"no checkpoint named: using {head['name']} ({facts})")
+    summary = f"{len(network['classes'])} classes, {side}x{side} pixels{measured}"
+    say(f"no checkpoint named: using {tree['name']} ({summary})")
     return str(path)
 
 
@@ -49,7 +49,7 @@ def split_checkpoint(command: str, paths: Sequence[str], *others: str) -> tuple[
     require(len(paths) in (len(others), len(others) + 1), usage, example)
     if len(paths) > len(others):
         return paths[0], list(paths[1:])
-    require(not means_run(paths[0]), f"{command} takes {' '.join(others)} after the checkpoint {paths[0]}", example)
+    require(not means_run(paths[0]), f"{command} needs {' '.join(others)} after the checkpoint {paths[0]}", example)
     return default_checkpoint(), list(paths)
 
 
@@ -65,14 +65,14 @@ def split_images(command: str, paths: Sequence[str], options: str = "") -> tuple
     """
     from alexnet.data.url_images import is_url
 
-    example = f"alexnet {command} [CHECKPOINT] IMAGE... {options}".rstrip()
-    require(bool(paths), f"{command} takes images", example)
+    example = f"write: alexnet {command} [CHECKPOINT] IMAGE... {options}".rstrip()
+    require(bool(paths), f"{command} needs images", example)
     first = paths[0]
     path = Path(first)
     if not means_checkpoint(first):
         require(is_url(first) or path.exists(), f"{first} does not exist", "name an image, or a folder of images")
         return default_checkpoint(), list(paths)
-    problem = f"{command} takes images after the checkpoint {first}"
+    problem = f"{command} needs images after the checkpoint {first}"
     if not means_run(first) and not is_url(first) and not path.is_file():
         problem = f"{first} holds no images" if path.is_dir() else f"{first} does not exist"
     require(len(paths) > 1, problem, example)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclopts import CycloptsError, UnknownOptionError
+from cyclopts import CoercionError, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from alexnet._runtime.local_files import closed_folder
-from alexnet.errors import closest_match
+from alexnet.cli.argument_words import words_problem
+from alexnet.errors import UserError, closest_match
 
 BROKEN_PIPE = 141
 """Exit code where the reader of standard output has closed it, as `| head` does: 128 + SIGPIPE."""
@@ -30,6 +32,10 @@ _OTHER_COMMAND = {
 """Options that only another command has: command and option -> the lines that do what is meant."""
 
 
+_NUMBERS: dict[type | None, str] = {int: "a whole number, such as 20", float: "a number, such as 0.5"}
+"""What an option of each type takes."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What the command prints on standard error, and its exit code."""
@@ -40,8 +46,15 @@ class Failure:
     """Under torchrun: whether each process prints it, or rank 0 alone."""
 
 
-def failure(error: BaseException) -> Failure | None:
-    """The sentence and exit code for an exception that a user can cause; None for a fault of the program."""
+def failure(error: BaseException, arguments: Sequence[str] = ()) -> Failure | None:
+    """The sentence and exit code for an exception that a user can cause; None for a fault of the program.
+
+    Args:
+        error: what the command raised.
+        arguments: of the command line, the command first.
+    """
+    if isinstance(error, UserError | UnusedCliTokensError) and (sentence := words_problem(arguments)):
+        return Failure(sentence, 2)
     if isinstance(error, CycloptsError):
         return Failure(_usage(error), 2)
     if isinstance(error, OSError):
@@ -56,7 +69,7 @@ def failure(error: BaseException) -> Failure | None:
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("alexnet", *(error.command_chain or ())))
-    sentence = _one_line(error)
+    sentence = _plain_usage(error, command) or _one_line(error)
     option = error.token.keyword or error.token.value if isinstance(error, UnknownOptionError) else ""
     other = _OTHER_COMMAND.get(((error.command_chain or ("",))[-1], option.partition("=")[0]))
     if other:
@@ -69,11 +82,22 @@ def _usage(error: CycloptsError) -> str:
     return f"{sentence}  ({command} --help lists what there is)"
 
 
+def _plain_usage(error: CycloptsError, command: str) -> str:
+    """A sentence for an error whose own one names types of Python or tokens; "" for the others."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return (f"{command} takes no further argument, and got {' '.join(error.unused_tokens)}; leave that out, or put "
+                "a name that has spaces in quotes")
+    if isinstance(error, CoercionError) and error.token and error.msg is None and error.target_type in _NUMBERS:
+        name = error.token.keyword or (error.argument.name.upper() if error.argument else "")
+        return f"{name} must be {_NUMBERS[error.target_type]}, and is {error.token.value!r}".lstrip()
+    return ""
+
+
 def _file_problem(error: OSError) -> str:
     """The operating system's message with the file and a remedy."""
     if error.strerror is None:
         return _one_line(error)
-    remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
+    remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name and its permissions"
     if error.filename is None:
         return f"{error.strerror.lower()}; {remedy}"
     if isinstance(error, PermissionError) and (closed := closed_folder(Path(os.fsdecode(error.filename)))):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,10 +31,10 @@ from alexnet.cli.app import (
     class_names,
 )
 from alexnet.cli.default_checkpoint import default_checkpoint, means_run
-from alexnet.errors import require
+from alexnet.errors import plural, require
 
 if TYPE_CHECKING:
-    from alexnet.api.evaluation import Evaluation
+    from alexnet.api.measurement import Evaluation
     from alexnet.inference.validation import ValidationPredictions
 
 Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: the average over four corners and the "
@@ -50,7 +49,8 @@ class DetailOptions:
     per_class: bool = False
     """Print precision, recall and F1 of each class with 95% intervals, balanced accuracy, macro F1 and macro AUC."""
     csv: Path | None = None
-    """Write a CSV file with a line for each image: name, true class, predicted class, probabilities, correct or not."""
+    """Write a CSV file with a row for each image: true and predicted class, probabilities, and, as 1 or 0, whether they
+    are the same and whether the image looks like a training image."""
     html: Path | None = None
     """Write an offline page that shows every mistake, grouped by true and predicted class."""
     overwrite: Overwrite = False
@@ -96,7 +96,7 @@ def evaluate(
     from alexnet.api.evaluation import evaluate_models
     from alexnet.models.packaged import packaged_path, shown_name
 
-    usage = "evaluate takes checkpoints and then the data", "alexnet evaluate runs/demo DATA"
+    usage = "evaluate needs checkpoints and then the data", "write: alexnet evaluate runs/demo DATA"
     require(bool(paths), *usage)
     *checkpoints, data = paths
     require(bool(checkpoints) or not means_run(data), *usage)
@@ -108,12 +108,10 @@ def evaluate(
     if is_rank0():
         names = [str(model.path or shown_name(packaged_path(str(path)) or path))
                  for model, path in zip(evaluation.models, checkpoints, strict=True)]
-        _report(evaluation, names, int(views), split, details, json_)
+        _report(evaluation, names, details, json_)
 
 
-def _report(
-    evaluation: Evaluation, names: Sequence[str], views: int, split: str | None, details: DetailOptions, json_: bool,
-) -> None:
+def _report(evaluation: Evaluation, names: Sequence[str], details: DetailOptions, json_: bool) -> None:
     """Print the result, and write the files of `details`."""
     from rich.console import Console
 
@@ -124,33 +122,29 @@ def _report(
         per_class_table,
         unmeasured_text,
     )
-    from alexnet.inference.class_metrics import baselines, per_class_metrics
+    from alexnet.inference.class_metrics import baselines, classes_without_images, per_class_metrics
 
     errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
-    alike = evaluation.look_alike_errors
+    alike, views = evaluation.look_alike_errors, evaluation.views
     classes = evaluation.models[0].classes
-    temperatures = [model.network.temperature for model in evaluation.models]
-    labels_M = measured.label_map[measured.images.labels].numpy()
-    guessing = baselines(labels_M, classes)
+    temperatures = [model.temperature(views) for model in evaluation.models]
+    guessing = baselines(measured.labels_N, classes)
     per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes,
                                   predictions.groups_M) if (predictions and details.per_class) else None
     if json_:
         from alexnet.api.measurement import measurement_of
 
-        measurement = measurement_of(evaluation.models, measured.packed, split)
+        measurement = measurement_of(evaluation)
         for model, name in zip(measurement["models"], names, strict=True):
             model["checkpoint"] = name
         print(json.dumps(errors.to_json() | {
-            **measurement, "views": views, "networks": len(names), "measured": measured.selection.to_json(),
-            "temperatures": temperatures, "baselines": asdict(guessing),
-            **({"look_alikes": alike.to_json(), "with_look_alikes": (errors + alike).to_json()} if alike else {}),
-            **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
+            **measurement, **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
     else:
         print(f"{', '.join(names)}: {errors_text(errors, views=views, networks=len(names), classes=len(classes))}")
         if measured.look_alikes is not None:
             print(look_alikes_text(errors, alike))
         print(baselines_text(guessing))
-        if unmeasured := unmeasured_text(labels_M.tolist(), classes):
+        if unmeasured := unmeasured_text(classes_without_images(measured.labels_N, classes), len(classes)):
             print(unmeasured)
         print(measured.selection.describe())
         if any(temperature != 1.0 for temperature in temperatures):
@@ -174,7 +168,7 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
         replace_file(details.csv, lambda path: _write_image_csv(path, predictions))
         names = [predictions.split.names[index] for index in predictions.indices_M]
         changed = [name for name in names if valid_utf8(name) != name]
-        yield f"{details.csv}: {len(names):,} images" + (
+        yield f"{details.csv}: {plural(len(names), 'image')}" + (
             f"; {len(changed):,} names are not UTF-8, and have \\x and two digits for each such byte, as in "
             f"{valid_utf8(changed[0])}" if changed else "")
     if details.html:
@@ -186,22 +180,20 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
 
 
 def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
-    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one.
+    """A row for each image. `probability` is that of the predicted class, `true_probability` that of the true one.
 
     `looks_trained_on` is 1 for an image that looks like a training image, but is no copy of one, byte for byte.
     """
-    from alexnet._runtime.csv_cells import csv_text
+    from alexnet._runtime.csv_cells import csv_row
     from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct",
-                         "looks_trained_on"])
-        writer.writerows(
-            [*map(csv_text, (valid_utf8(predictions.split.names[index]), predictions.classes[label],
-                              predictions.classes[predicted])),
-             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
-             int(predictions.selection.looks_trained_on_M[index])]
+        file.write(csv_row(["image", "true", "predicted", "probability", "true_probability", "correct",
+                            "looks_trained_on"]))
+        file.writelines(
+            csv_row([valid_utf8(predictions.split.names[index]), predictions.classes[label],
+                     predictions.classes[predicted], f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}",
+                     int(label == predicted), int(predictions.selection.looks_trained_on_M[index])])
             for index, label, predicted, row_K in rows)

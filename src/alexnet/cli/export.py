@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from alexnet._runtime.hub import is_hub_address
+from alexnet._runtime.hub_address import is_hub_address
+from alexnet._runtime.local_files import require_writable
 from alexnet._runtime.notes import say
 from alexnet.cli.app import HTML_FILE, WEIGHTS, Groups, Overwrite, app, check_output, require_new
 from alexnet.cli.default_checkpoint import split_checkpoint
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, plural, require
 
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
@@ -61,16 +62,15 @@ def export(
         return
     require(not private, "--private is for an upload to hf://USER/NAME", "leave it out")
     kind = _format(path, to)
-    require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
-    require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",
-            "add --data DATA" if int8 else "leave it out, or add --int8")
-    require(int8 or group is None, "--group is for --int8", "leave it out, or add --int8")
+    _check_int8(path, kind, int8, data, group)
     require(runtime is None or kind == "web", "--runtime is for --to web", "leave it out")
-    require(not from_pixels or kind != "web", "a page takes images, and preprocesses them", "leave out --from-pixels")
-    require_new(_written(path, kind), overwrite)
+    require(not from_pixels or kind != "web", "--from-pixels has no effect with --to web, whose page "
+            "preprocesses images itself", "leave it out")
     require(not no_training_hashes or not (int8 or kind in ("openvino", "web")),
             f"{'an int8 file' if int8 else f'the format {kind}'} never has hashes of training images",
             "leave out --no-training-hashes")
+    require_new(_written(path, kind), overwrite)
+    require_writable(path, is_folder=False)  # of a folder, too: the formats say what may be in one that exists
     if kind == "web":
         print(_export_web(name, path, runtime))
         return
@@ -87,6 +87,15 @@ def export(
     print(write(saved, path, kind, from_pixels=from_pixels).describe())
 
 
+def _check_int8(path: Path, kind: str, int8: bool, data: str | None, group: str | None) -> None:
+    """Raise UserError where --int8, --data and --group do not fit together, or --int8 not the format."""
+    require(not int8 or kind == "onnx", f"--int8 works with ONNX files only, and {path} has the format {kind}",
+            "name FILE.onnx")
+    require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else
+            "--data has no effect without --int8", "add --data DATA" if int8 else "leave it out, or add --int8")
+    require(int8 or group is None, "--group has no effect without --int8", "leave it out, or add --int8")
+
+
 def _written(path: Path, kind: str) -> list[Path]:
     """The files that `export` writes, or the folder, if it holds an export; with other files it is refused later."""
     if kind == "safetensors" or (kind == "web" and path.suffix not in HTML_FILE):
@@ -101,15 +110,15 @@ def _format(path: Path, to: str | None) -> str:
     if to is None and path.suffix not in FORMAT_OF:
         raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
                         "folder with safetensors)",
-                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
+                        "use one of these endings, or add --to onnx, torch-export, torchvision, safetensors or web")
     return to or FORMAT_OF[path.suffix]
 
 
 def _without_hashes(saved: Checkpoint, name: str) -> Checkpoint:
     """The checkpoint to write to `name` without the hashes of its images. Says what is lost with them."""
     count = len(saved.seen.trained)
-    say(f"note: {name} gets no hashes of the {count:,} training images: evaluate then says that they are not known, "
-        "and can neither leave them out of a test nor recognize copies of them")
+    say(f"note: {name} is written without hashes of its {plural(count, 'training image')}, so alexnet evaluate cannot "
+        "exclude them, or copies of them, from a test")
     return replace(saved, seen=saved.seen.without_hashes(name))
 
 
@@ -145,11 +154,11 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, group: str | None, fr
     with Bar("comparing the answers", "images") as bar:
         found = export_int8(saved, path, calibration, measured, images.label_map, from_pixels=from_pixels,
                             on_progress=bar)
-    apart = f" Of the other images: {found.apart.describe()}." if found.apart.describe() else ""
+    apart = found.apart.describe()
     return (f"{path}: int8, {found.bytes / 1e6:.1f} MB, and {found.float_bytes / 1e6:.1f} MB in float32; calibrated on "
             f"{found.calibrated_on:,} {kind}. On {found.images:,} other images the top-1 class is the same for "
             f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32."
-            f"{apart}")
+            + (f" {apart[0].upper()}{apart[1:]}." if apart else ""))
 
 
 def _page_title(name: str) -> str:

@@ -17,6 +17,7 @@ from alexnet.cli.app import (
     INTERPRET,
     Classes,
     Device,
+    GroupBy,
     Json,
     Labels,
     Overwrite,
@@ -27,6 +28,7 @@ from alexnet.cli.app import (
 )
 from alexnet.cli.default_checkpoint import split_checkpoint
 from alexnet.cli.image_arguments import figure_files
+from alexnet.errors import plural
 
 MOST_POINTS = 3000
 """Images in a map by default: t-SNE of them takes about 20 seconds."""
@@ -34,9 +36,9 @@ MOST_POINTS = 3000
 
 @app.command(name="features", group=INTERPRET, sort_key=4)
 def features_(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA OUT")], labels: Labels = None, layer: str | None = None,
-    pool: bool = False, split: str | None = None, overwrite: Overwrite = False, device: Device = "auto",
-    classes: Classes = None, json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA OUT")], labels: Labels = None, group: GroupBy = None,
+    layer: str | None = None, pool: bool = False, split: str | None = None, overwrite: Overwrite = False,
+    device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
@@ -69,30 +71,30 @@ def features_(
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
-    with shared_job(choose_device(device)) as group:
-        saved = group.local_rank0_first(lambda: open_weights(checkpoint, class_names(classes)))
-        model = model_from_checkpoint(saved, str(group.device))
+    with shared_job(choose_device(device)) as processes:
+        saved = processes.local_rank0_first(lambda: open_weights(checkpoint, class_names(classes)))
+        model = model_from_checkpoint(saved, str(processes.device))
         layer = layer or model.feature_layer
         features.check_layer(model, layer, pool)
-        if (line := features.output_layer_note(model, layer)) and group.first:
+        if (line := features.output_layer_note(model, layer)) and processes.first:
             say(f"note: {line}")
-        packed = group.local_rank0_first(
-            lambda: open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
-                              splits=(split,) if split else ()))
+        packed = processes.local_rank0_first(
+            lambda: open_data(data, model.preprocess.spec.side, labels=labels, group=group,
+                              division=split is not None, splits=(split,) if split else ()))
         splits = (split,) if split else packed.splits
-        require_same_job(group, [model], {"data": packed.fingerprint,
-                                          "--layer, --pool or --split": [layer, pool, *splits]})
-        with Bar(f"features of {layer}", "images") if group.first else nullcontext() as bar:
+        require_same_job(processes, [model], {
+            "data": packed.fingerprint, "--layer, --pool or --split": [layer, pool, *splits]})
+        with Bar(f"features of {layer}", "images") if processes.first else nullcontext() as bar:
             written = features.write_features(
                 out, model, packed, splits, checkpoint=saved.describe()["sha256"], layer=layer, pool=pool,
-                on_progress=bar, ranks=group)
-    if not group.first:
+                on_progress=bar, ranks=processes)
+    if not processes.first:
         return
     if json_:
         print(json.dumps({"file": str(out), "images": written.images, "features": written.features, "layer": layer,
                           "pooled": pool}))
     else:
-        print(f"{out}: {written.images:,} images, {written.features:,} features each ({layer}"
+        print(f"{out}: {plural(written.images, 'image')}, {written.features:,} features each ({layer}"
               f"{', averaged over each map' if pool else ''}), {out.stat().st_size / 1e6:,.1f} MB")
 
 
@@ -157,4 +159,4 @@ def map_(
                           "splits": splits}))
     else:
         left_out = f" of {len(shown):,}; the others are left out (--images)" if len(indices) < len(shown) else ""
-        print(f"page: {out}, {len(indices):,} images{left_out}")
+        print(f"page: {out}, {plural(len(indices), 'image')}{left_out}")

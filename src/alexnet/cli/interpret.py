@@ -61,8 +61,8 @@ def diagnose(
         steps: Without a checkpoint: training steps. Default: 150.
         side: Without a checkpoint: 32 or 64 pixels. Default: 32 for cifar10, else 64.
     """
-    require(len(paths) in (1, 2), "diagnose takes a checkpoint and its data, or data alone",
-            "alexnet diagnose runs/mine DATA")
+    require(len(paths) in (1, 2), "diagnose needs a checkpoint and its data, or data alone",
+            "write: alexnet diagnose runs/mine DATA")
     at_least_1(steps=steps)
     require(images is None or images >= 2, f"--images {images} must be at least 2")
     if len(paths) == 1:
@@ -132,7 +132,7 @@ def _diagnose_checkpoint(
             "trained_on": seen.trained_on, "looks_trained_on": seen.looks_trained_on}, indent=2))
         return
     console = Console(highlight=False)
-    console.print(activations_table(report))
+    console.print(activations_table(report, console.width))
     console.print(f"\n{report.images:,} of {len(training):,} training images, in whole batches; loss "
                   f"{report.loss:.3f}, top-1 error {report.top1_error:.1%}, both as in training; "
                   "updates without momentum at the learning rate of its "
@@ -202,7 +202,7 @@ def _draw_attribution(found: Attribution, out: Path) -> Path:
     from alexnet.reproduce.figures.attribution_maps import attribution_figure
     from alexnet.reproduce.figures.style import save_figure
 
-    gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
+    gradients = {"guided backpropagation": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
     return save_figure(attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},

@@ -77,7 +77,8 @@ def lr_find(
         options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "log": (),
                  "about": {}})
     trainer = _unstarted_run(request, choose_device(device))
-    require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
+    require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find",
+            "leave out --recipe head")
 
     with Bar("sweeping the learning rate", "steps") as bar:
         measured = sweep(trainer, low, high, steps, on_progress=bar)
@@ -102,6 +103,6 @@ def _unstarted_run(request: TrainRequest, device: str) -> Trainer:
     with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
         weights = open_weights(request.init) if request.init else None
         spec = make_spec(replace(request, out=Path(nowhere)), None, weights, lambda side, check: open_data(
-            request.data, side, labels=request.labels, check_classes=check), device, resume=False)
+            request.data, side, labels=request.labels, check=check), device, resume=False)
         # The rate of biases rises with that of the weights, also where the recipe keeps it constant.
         return build(replace(spec, recipe=replace(spec.recipe, bias_lr_schedule=True)))

@@ -55,7 +55,7 @@ def cache(
     from alexnet.data.cache_entries import cache_entries, chosen_entries
 
     require(older_than is None or older_than >= 0, f"--older-than {older_than} must be 0 days or more")
-    require(not yes or clear is not None, "--yes removes what --clear names", "give --clear all, or leave it out")
+    require(not yes or clear is not None, "--yes has no effect without --clear", "add --clear all, or leave out --yes")
     chosen = chosen_entries(cache_entries(), ["all"] if clear is None else clear, older_than)
     if clear is not None and chosen:
         _remove(chosen, yes)
@@ -84,7 +84,7 @@ def _remove(chosen: Sequence[CacheEntry], yes: bool) -> None:
         try:
             remove_entry(entry)
         except (UserError, OSError) as error:
-            raise UserError(f"{entry.name} is not removed, after {number:,} others: {error}") from error
+            raise UserError(f"{entry.name} cannot be removed ({number:,} other entries were): {error}") from error
 
 
 def _cache_check() -> Check:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
     except Exception as error:
         record_failure(error)
-        if (failed := failure(error)) is None:
+        if (failed := failure(error, sys.argv[1:] if arguments is None else arguments)) is None:
             raise
         if failed.every_rank or is_rank0():
             print(f"alexnet: {failed.sentence}", file=sys.stderr)

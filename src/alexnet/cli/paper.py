@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
-from alexnet._runtime.hub import is_hub_address
+from alexnet._runtime.hub_address import is_hub_address
+from alexnet._runtime.local_files import require_writable
 from alexnet._runtime.notes import say
 from alexnet.api.opening import open_data
 from alexnet.architecture.network_presets import ARCHS, arch
@@ -68,6 +69,7 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     from alexnet.training.run_folder import read_config, read_log
 
     read_log(run)  # raises UserError if this is not a run folder
+    require_writable(run, is_folder=True)
     packed = _open_for_report(run, data) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -15,14 +14,20 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 from cyclopts import Parameter
 
 from alexnet._runtime.cpu_threads import set_openmp_defaults
-from alexnet._runtime.csv_cells import csv_text
+from alexnet._runtime.csv_cells import csv_row
 from alexnet._runtime.notes import say
 from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, Sure, app, class_names
 from alexnet.cli.default_checkpoint import split_images
 from alexnet.cli.evaluate import Views
 from alexnet.cli.image_arguments import list_images
 from alexnet.errors import require
-from alexnet.inference.confidence import always_sure_note, below_text, require_threshold, threshold_of
+from alexnet.inference.confidence import (
+    always_sure_note,
+    below_text,
+    require_threshold,
+    several_views_note,
+    threshold_of,
+)
 
 if TYPE_CHECKING:
     from alexnet._runtime.ranks import Ranks
@@ -52,7 +57,8 @@ def predict(
     only_unsure: bool = False, views: Views = "1", device: Device = "auto", fast: Fast = False, classes: Classes = None,
     allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV: a row for each class of each image, so with --top 1 "
-                                    "one row an image; columns image, rank, class, probability, sure, trained_on.")]
+                                    "one row an image; columns image, rank, class, probability, and, as 1 or 0, sure "
+                                    "and trained_on.")]
     = False,
 ) -> None:
     """Predict the classes of images.
@@ -63,7 +69,7 @@ def predict(
     torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
 
     NumPy predicts up to about 200 images of 64 pixels, or 70 of 224, on the CPU, because importing torch takes longer
-    than that; onnxruntime runs ONNX files. The probabilities are the same to 0.001. --views 10, --fast, --classes and
+    than that; onnxruntime runs ONNX files. The probabilities are the same to 0.0001. --views 10, --fast, --classes and
     --device cuda or mps use torch.
 
     Args:
@@ -84,7 +90,8 @@ def predict(
     require_threshold(sure)
     checkpoint, images = split_images("predict", paths)
     with _job(checkpoint, images, top, views, device, fast, classes) as (model, files, ranks):
-        for note in model.notes:
+        views_note = several_views_note(model.is_calibrated, int(views), model.has_ten_view_temperature)
+        for note in filter(None, (*model.notes, views_note)):
             say(f"note: {note}")
         if only_unsure:
             _require_marks(model, sure, shown_name(checkpoint))
@@ -112,8 +119,8 @@ def predict(
 def _require_marks(model: Classifier, sure: float | None, weights: str) -> None:
     """Raise UserError for --only-unsure with a network that marks no image as not sure."""
     require(threshold_of(model.is_calibrated, sure) is not None,
-            f"{weights} is not calibrated, so which images it is sure of is unknown, and --only-unsure has nothing to "
-            "choose by", "calibrate it with alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8")
+            f"{weights} is not calibrated, so --only-unsure has no threshold",
+            "calibrate it with alexnet calibrate RUN DATA, or set a threshold such as --sure 0.8")
 
 
 @contextmanager
@@ -136,11 +143,12 @@ def _job(
     from alexnet.inference.predictor import load_model
     from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
-    with shared_job(choose_device(device)) as group:
-        model = group.local_rank0_first(lambda: load_model(checkpoint, str(group.device), fast, class_names(classes)))
-        files = group.from_rank0(lambda: _files(images)) if files is None else files
-        require_same_job(group, [model], {"--top, --views or --fast": [top, views, fast]})
-        yield model, files, group
+    with shared_job(choose_device(device)) as processes:
+        model = processes.local_rank0_first(
+            lambda: load_model(checkpoint, str(processes.device), fast, class_names(classes)))
+        files = processes.from_rank0(lambda: _files(images)) if files is None else files
+        require_same_job(processes, [model], {"--top, --views or --fast": [top, views, fast]})
+        yield model, files, processes
 
 
 def _files(images: Sequence[str]) -> list[str]:
@@ -233,15 +241,18 @@ def _not_sure_text(not_sure: int, images: int, model: Classifier, sure: float | 
 def _trained_on_text(trained_on: int, images: int, weights: str) -> str:
     which = ("this image" if images == 1 else f"all {images:,} images" if trained_on == images else
              f"{trained_on:,} of the {images:,} images (trained_on in --json and --csv)")
-    return (f"{weights} was trained on {which}, and it answers such images better than new ones; its error on new ones "
-            f"is what alexnet evaluate measures")
+    return (f"{weights} was trained on {which}, so a right answer there says nothing about new images; alexnet "
+            "evaluate measures the error on those")
+
+
+def _csv_flag(value: bool | None) -> int | None:
+    """1 or 0, which programs read as a number and a spreadsheet adds up; None, an empty cell, where it is unknown."""
+    return None if value is None else int(value)
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:
-    words = {True: "yes", False: "no", None: ""}
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["image", "rank", "class", "probability", "sure", "trained_on"])
-    writer.writerows(
-        [csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}", words[row["sure"]],
-         words[row["trained_on"]]]
+    sys.stdout.write(csv_row(["image", "rank", "class", "probability", "sure", "trained_on"]))
+    sys.stdout.writelines(
+        csv_row([row["image"], rank, guess["name"], f"{guess['probability']:.6f}", _csv_flag(row["sure"]),
+                 _csv_flag(row["trained_on"])])
         for row in rows for rank, guess in enumerate(row["classes"], 1))

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.arithmetic import (
@@ -14,15 +15,14 @@ from alexnet.architecture.arithmetic import (
     Shape,
     alternatives,
     exact_input,
-    has_top5,
     smallest_input,
 )
-from alexnet.architecture.explain_diff import Fact, Place, differences
+from alexnet.architecture.explain_diff import Difference
 from alexnet.architecture.network_presets import ARCHS
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.recipe_presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding, did_you_mean, require
+from alexnet.models.checkpoint_json import has_top5
 
 if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
@@ -30,7 +30,14 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from alexnet.interpret.activations import ActivationReport, Histogram
     from alexnet.interpret.top_patches import Patch
     from alexnet.reproduce.compare import BeforeAfter
-    from alexnet.reproduce.tables import Measured
+    from alexnet.reproduce.paper_tables import Measured
+
+NAME_WIDTH = 18
+"""Longest name of a network in the errors table that is shown with all its folders."""
+
+WIDE = 92
+"""Columns of a terminal that hold the table of activations with histograms of 20 characters."""
+
 
 # --- Architecture -----------------------------------------------------------------------------------------------------
 
@@ -45,8 +52,8 @@ def explanation_table(explanation: Explanation, layer: str | None = None) -> Ren
 
 
 def _shape(arch: Arch, shape: Shape) -> str:
-    """A shape as text, by tower as in Figure 2: 2 x 48x55x55 for 96x55x55. The input's channels are not split."""
-    if arch.towers > 1 and len(shape) == 3 and shape[0] > 3 and shape[0] % arch.towers == 0:
+    """A shape as text, by tower as in Figure 2: 2 x 48x55x55 for 96x55x55. The input and mere groups are not split."""
+    if arch.has_gpu_towers and len(shape) == 3 and shape[0] > 3 and shape[0] % arch.towers == 0:
         return f"{arch.towers} x {shape[0] // arch.towers}x{shape[1]}x{shape[2]}"
     return "x".join(map(str, shape))
 
@@ -58,7 +65,7 @@ def _layer_table(explanation: Explanation) -> RenderableType:
 
     arch, size = explanation.arch, explanation.size
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("layer", "output", "(side + 2*pad - kernel)/stride + 1"):
+    for title in ("layer", "output", "(side + 2*pad - kernel)\n/stride + 1"):  # else 80 columns wrap its last digit
         table.add_column(title)
     for title in ("parameters", "mult-adds", "field"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -66,7 +73,7 @@ def _layer_table(explanation: Explanation) -> RenderableType:
     for layer in explanation.layers:
         table.add_row(layer.name, _shape(arch, layer.output_shape), layer.worked or layer.constants,
                       f"{layer.parameters:,}" if layer.parameters else "",
-                      f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
+                      _millions(layer.multiply_adds) if layer.multiply_adds else "", f"{layer.receptive_field}",
                       style="" if layer.parameters or layer.worked else "dim")
     changed = ", changed" if arch != ARCHS.get(arch.name, arch) else ""
     totals = (f"{arch.name}{changed}: {explanation.parameters:,} parameters, "
@@ -79,6 +86,13 @@ def _layer_table(explanation: Explanation) -> RenderableType:
     return Group(table, "", totals, *notes, "",
                  "field: side of the receptive field, the part of the image that one unit sees, in pixels. "
                  "One layer in full: --layer conv1.")
+
+
+def _millions(count: int) -> str:
+    """A count in millions, and a small one in thousands, of which the millions would be 0.0."""
+    if count >= 100_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else f"{count}"
 
 
 def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
@@ -126,23 +140,22 @@ def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
 
 
 def differences_table(
-    one: Arch, other: Arch, recipe: Recipe | None = None, other_recipe: Recipe | None = None,
-    training: tuple[Mapping[Place, Fact], Mapping[Place, Fact]] = ({}, {}), names: tuple[str, str] | None = None,
+    found: Sequence[Difference], names: tuple[str, str], recipes: tuple[Recipe, Recipe], *, compares_training: bool,
 ) -> RenderableType:
     """A row for each difference: layer, field, both values with their sources. Long sources are listed below it.
 
     Args:
-        one, other, recipe, other_recipe, training: as for `explain_diff.differences`.
-        names: what the user calls the networks; default: their presets.
+        found: from `explain_diff.differences`.
+        names: what the user calls the networks.
+        recipes: the two that were compared.
+        compares_training: whether what the networks record of their training was compared, too.
     """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    found = differences(one, other, recipe, other_recipe, training)
-    names = names or (one.name, other.name)
-    compared = "start, seed, transform and data of training were compared too" if all(training) else (
+    compared = "start, seed, transform and data of training were compared too" if compares_training else (
         "only these were compared, not the start, seed, transform or data of training")
     if not found:
         return Text(f"{names[0]} and {names[1]} have the same network and recipe; {compared}.")
@@ -166,11 +179,11 @@ def differences_table(
         table.add_row(difference.where if difference.where != where else "", difference.what,
                       *map(cell, difference.values, difference.sources))
         where = difference.where
-    first, second = (recipe or default_recipe(one)).name, (other_recipe or default_recipe(other)).name
-    recipes = f"The recipes are {first} and {second}." if first != second else f"Both have the recipe {first}."
+    first, second = (recipe.name for recipe in recipes)
+    named = f"The recipes are {first} and {second}." if first != second else f"Both have the recipe {first}."
     legend = [Text(f"  {letter} {source}", "dim") for source, letter in letters.items()]
-    same = "Everything else" if all(training) else "Everything else of network and recipe"
-    return Group(table, "", f"{same} is the same in both. {recipes} Sources of the values:",
+    same = "Everything else" if compares_training else "Everything else of network and recipe"
+    return Group(table, "", f"{same} is the same in both. {named} Sources of the values:",
                  Text("  § a section of the paper", "dim"), *legend)
 
 
@@ -185,31 +198,42 @@ def errors_table(measured: Sequence[Measured], images: str, classes: int) -> Ren
     from rich.markup import escape
     from rich.table import Table
 
-    from alexnet.reproduce.tables import REPORTED
+    from alexnet.reproduce.paper_tables import REPORTED
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("system", "views", "images", "top-1", "top-5", "source; 95% intervals in %"):
         is_number = title in ("views", "top-1", "top-5")
-        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number)
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     table.add_row("the paper's", style="bold")
     for row in REPORTED:
         table.add_row(f"  {row.system}", str(row.views or ""), row.images, *(
             "-" if error is None else f"{error:.1f}%" for error in (row.top1_error, row.top5_error)), row.where)
     table.add_row("ours", style="bold")
+    names = iter(_without_shared_folders([network.system for network in measured]))
     for network in measured:
         errors = network.errors.to_json()
         interval = errors["interval"]
         intervals = [f"{100 * low:.1f} to {100 * high:.1f}"
                      for low, high in (interval["top1_error"], interval["top5_error"])]
-        table.add_row(f"  {escape(network.system)}", str(network.views), escape(images), f"{errors['top1_error']:.1%}",
+        table.add_row(f"  {escape(next(names))}", str(network.views), escape(images), f"{errors['top1_error']:.1%}",
                       f"{errors['top5_error']:.1%}" if has_top5(classes) else "-",
                       ", ".join(intervals if has_top5(classes) else intervals[:1]))
     return Group(table, "", *_notes(measured))
 
 
+def _without_shared_folders(names: Sequence[str]) -> Sequence[str]:
+    """Names of networks for a narrow column: in long paths, "…/" replaces the folders that all of them begin with."""
+    paths = {name for name in names if "/" in name}
+    if len(paths) < 2 or max(map(len, paths)) <= NAME_WIDTH:
+        return names
+    folders = zip(*(path.split("/")[:-1] for path in paths), strict=False)
+    start = "".join(f"{each[0]}/" for each in takewhile(lambda each: len({*each}) == 1, folders))
+    return [f"…/{name.removeprefix(start)}" if start and name in paths else name for name in names]
+
+
 def _notes(measured: Sequence[Measured]) -> list[str]:
     """Footnotes of the errors table."""
-    from alexnet.reproduce.tables import VIEWS
+    from alexnet.reproduce.paper_tables import VIEWS
 
     notes = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
     if measured and measured[0].errors.images != 50_000:
@@ -226,8 +250,12 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
     return notes
 
 
-def activations_table(report: ActivationReport) -> RenderableType:
-    """Two tables: activations of each layer with a histogram, and weights with their updates."""
+def activations_table(report: ActivationReport, columns: int) -> RenderableType:
+    """Two tables: activations of each layer with a histogram, and weights with their updates.
+
+    Args:
+        columns: of the terminal. The histogram is shorter in a narrow one, so that no number is cut off.
+    """
     from rich.console import Group
     from rich.table import Table
 
@@ -238,9 +266,10 @@ def activations_table(report: ActivationReport) -> RenderableType:
         return table
 
     units = new_table("", "saturated", "dead", "mean", "deviation", "rank", "values", "gradient")
+    bars = 20 if columns >= WIDE else 10
     for unit in report.units:
         units.add_row(unit.layer, f"{unit.saturated:.0%}", f"{unit.dead:.0%}", f"{unit.mean:.3g}",
-                      f"{unit.deviation:.3g}", f"{unit.rank:.0f}/{unit.max_rank}", spark(unit.values),
+                      f"{unit.deviation:.3g}", f"{unit.rank:.0f}/{unit.max_rank}", spark(unit.values, bars),
                       f"{unit.gradient:.1e}")
     weights = new_table("", "weight", "update", "update/weight", "gradient")
     for layer in report.weights:
@@ -273,7 +302,7 @@ def before_after_table(networks: Sequence[BeforeAfter], steps: int) -> Renderabl
         table.add_row(
             network.name, change(network, lambda report: f"{max(unit.saturated for unit in report.units):.0%}"),
             change(network, lambda report: f"{max(unit.dead for unit in report.units):.0%}"),
-            change(network, lambda report: f"{_gradient_ratio(report):.0e}"),
+            change(network, lambda report: f"{_gradient_ratio(report):.1g}"),
             change(network, lambda report: f"{report.loss:.2f}"),
             change(network, lambda report: f"{report.top1_error:.0%}"))
     return Group(

@@ -21,7 +21,8 @@ def check_text(check: DataCheck) -> str:
     """All lines, with what needs attention first."""
     total = sum(sum(counts.values()) for counts in check.images.values())
     splits = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in check.images.items())
-    lines = [f"{check.source}: {total:,} images of {len(check.classes):,} classes ({splits})", ""]
+    lines = [f"{check.source}: {total:,} images of {len(check.classes):,} classes ({splits})"
+             + (f"; {len(check.broken):,} more cannot be decoded" if check.broken else ""), ""]
     for part in (_findings(check), _suspects(check), _what_it_is(check), _not_checked(check)):
         lines += [*section, ""] if (section := list(part)) else []
     return "\n".join(lines).strip()
@@ -72,7 +73,7 @@ def _what_it_is(check: DataCheck) -> Iterator[str]:
     if check.formats:
         yield "  formats: " + ", ".join(f"{count:,} {kind}" for kind, count in check.formats.items())
     yield from _wrapped(f"baselines: {check.baseline.sentence}", "  ", "    ")
-    for note in check.notes:
+    for note in check.shown_notes:
         yield from _wrapped(f"note: {note}", "  ", "    ")
 
 

@@ -22,7 +22,7 @@ def check_lines(checks: Sequence[Check]) -> Iterator[str]:
         if check.remedy:
             yield f"{'':{width + 5}}{check.remedy}"
     wrong, missing = (sum(check.state == state for check in checks) for state in ("wrong", "missing"))
-    yield (f"{wrong} thing{'s' * (wrong != 1)} to mend (!)" if wrong else "nothing to mend") + (
+    yield (f"{wrong} thing{'s' * (wrong != 1)} to repair (!)" if wrong else "nothing to repair") + (
         f"; {missing} extra{'s' * (missing != 1)} not installed (-)" if missing else "")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import has_top5
-from alexnet.errors import plural
+from alexnet.errors import plural, some
+from alexnet.models.checkpoint_json import has_top5
 
 if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
@@ -82,19 +82,15 @@ def baselines_text(found: Baselines) -> str:
             f"{found.largest_class_error:.1%}")
 
 
-def unmeasured_text(labels: Iterable[int], classes: Sequence[str]) -> str:
+def unmeasured_text(missing: Sequence[str], count: int) -> str:
     """The classes of the network of which no image was measured, in one line; "" if there are none.
 
     Args:
-        labels: true classes of the measured images.
-        classes: names of the network's classes.
+        missing: their names.
+        count: the network's classes.
     """
-    from alexnet.data.image_tree import some
-
-    present = set(labels)
-    missing = [name for label, name in enumerate(classes) if label not in present]
     return (f"Not measured, as there are no images of {'it' if len(missing) == 1 else 'them'}: "
-            f"{some(missing, CLASSES_SHOWN)} ({len(missing):,} of {len(classes):,} classes)") if missing else ""
+            f"{some(missing, CLASSES_SHOWN)} ({len(missing):,} of {count:,} classes)") if missing else ""
 
 
 def per_class_table(found: PerClassMetrics) -> RenderableType:
@@ -109,8 +105,8 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     few = next((each for each in found.classes if each.groups is not None and each.images
                 and each.groups < FEW_GROUPS), None)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))  # so that it fits 80 columns
-    table.add_column("class", min_width=8, overflow="fold")
-    for title in ("images", "predicted", "precision", "recall", "F1", "AUC"):
+    table.add_column("class", min_width=8, overflow="fold")  # 16 letters fit 80 columns, such as English springer
+    for title in ("images", "pred.", "precision", "recall", "F1", "AUC"):
         table.add_column(title, justify="right", no_wrap=True)
     for each in found.classes:
         table.add_row(escape(each.name), f"{each.images:,}", f"{each.predicted:,}",
@@ -121,6 +117,7 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
         f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): means over {_measured_classes(found)}.",
+        "pred.: images that were predicted as this class. "
         f"In brackets: 95% intervals (Wilson{'' if groups is None else ', over the groups'}) in percent. -: undefined, "
         "as the class has no images or no predictions.",
         *([] if few is None else [
@@ -141,7 +138,8 @@ def _measured_classes(found: PerClassMetrics) -> str:
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "-"
-    return f"{value:.1%} ({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
+    percent = "100%" if value == 1 else f"{value:.1%}"
+    return f"{percent} ({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
 
 
 def _percent(value: float | None) -> str:
@@ -152,19 +150,32 @@ def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def calibration_text(found: Calibration, apart: str = "") -> Iterator[str]:
-    """The temperature and the errors before and after it, in lines.
+def calibration_text(found: Calibration, apart: str = "", ten_views: Calibration | None = None) -> Iterator[str]:
+    """The temperatures and the errors before and after them, in lines.
 
     Args:
-        found: the temperature.
+        found: the temperature of one view.
         apart: what of the other images was left out (`HeldApart.describe`).
+        ten_views: the temperature of the mean over ten views, on the same images; None: it was not fitted.
     """
-    low, high = found.loss_change_interval
     yield (f"temperature {found.temperature:.3f}, fitted on {plural(found.fitted_images, 'image')}; it makes the "
            f"probabilities {'less' if found.temperature > 1 else 'more'} extreme; with one view the predicted class "
            "stays the same")
     groups = "" if found.groups is None else f" in {plural(found.groups, 'group')}, none of which fitted it"
     yield f"measured on {found.measured_images:,} other images{groups}{f' ({apart})' if apart else ''}:"
+    yield from _before_and_after(found)
+    if ten_views:
+        yield (f"ten views: temperature {ten_views.temperature:.3f} of each view, fitted on the same images; on the "
+               "same other images, before with the temperature of one view:")
+        yield from _before_and_after(ten_views)
+    yield ("ECE: expected calibration error, the mean gap between confidence and accuracy, over 15 bins of equal width "
+           "(Guo et al. 2017). Calibrated: what a perfectly calibrated network would measure on as many images, in 95 "
+           "of 100 cases.")
+
+
+def _before_and_after(found: Calibration) -> Iterator[str]:
+    """The errors before and after a temperature, indented."""
+    low, high = found.loss_change_interval
     yield f"  before: {_calibration_error(found.before)}"
     yield f"  after:  {_calibration_error(found.after)}"
     yield (f"  change of the loss: {found.loss_change:+.4f} (95% interval{over_groups(found.groups)} {low:+.4f} to "
@@ -173,9 +184,6 @@ def calibration_text(found: Calibration, apart: str = "") -> Iterator[str]:
     if found.ece_undecided:
         yield (f"  with {found.measured_images:,} images the ECE cannot show whether the probabilities were wrong "
                "before; the loss decides")
-    yield ("ECE: expected calibration error, the mean gap between confidence and accuracy, over 15 bins of equal width "
-           "(Guo et al. 2017). Calibrated: what a perfectly calibrated network would measure on as many images, in 95 "
-           "of 100 cases.")
 
 
 def _calibration_error(error: CalibrationError) -> str:

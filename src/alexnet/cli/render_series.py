@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import has_top5
 from alexnet.cli.render_metrics import settings_table
+from alexnet.models.checkpoint_json import has_top5
 
 if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
@@ -75,7 +75,7 @@ def series_test_text(found: SeriesTest) -> Iterator[str]:
     fewer = f"{better} has {points:.2f} points less top-1 error than {worse}"
     if found.test is None:
         said = fewer if points else "A and B have the same mean top-1 error"
-        yield f"{said}; the runs do not spread, so there is nothing to test against: take more images or seeds."
+        yield f"{said}; there is no spread over the runs to test against: measure more images, or train more seeds."
     else:
         verdict = f"{better} is better than {worse}, by {points:.2f} points of top-1 error" if found.significant else (
             f"{fewer}, but that may be chance")
@@ -90,5 +90,5 @@ def series_test_text(found: SeriesTest) -> Iterator[str]:
         yield (f"With these runs the test usually finds only differences of {100 * found.test.minimum_detectable:.2f} "
                "points or more (power 80%, level 5%, at the observed spread).")
     elif found.test:
-        yield "The runs spread so much that so few of them show no difference at all: train more seeds."
+        yield "So few runs with so large a spread cannot show any difference: train more seeds."
     yield "The interval covers the seed of training, and not the choice of the images, which are the same for all runs."

@@ -71,7 +71,7 @@ def repeats_table(repeats: Repeats) -> str:
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
     lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     if repeats.kind == "seed":
-        lines.append("against another series, by the last epoch too: alexnet compare "
+        lines.append("compare with another series, by the last epoch too: alexnet compare "
                      f"{shlex.quote(str(parent))} --with OTHER-RUNS")
     return "\n".join(lines)
 

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
+from alexnet._runtime.local_files import require_writable
 from alexnet._runtime.notes import say
 from alexnet.api.evaluation import load_ensemble, open_evaluation_set
 from alexnet.api.opening import open_data
@@ -32,8 +34,11 @@ from alexnet.cli.app import (
     class_names,
     reject_options,
 )
-from alexnet.errors import require
+from alexnet.errors import plural, require
 from alexnet.reproduce.claims import CLAIMS
+
+if TYPE_CHECKING:
+    from alexnet.reproduce.outcome import OutcomeJson
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "depth", "ten-views",
                     "ensemble", "batch-norm", "saturation", "weight-decay", "biases", "table"]
@@ -55,7 +60,8 @@ class ClaimOptions:
     images_per_class: OptionalInt = None
     """Training images of each class. Default: the claim's."""
     plan: bool = False
-    """Print what would be compared and trained, and train nothing."""
+    """Print what would be compared and trained, and about how long it takes here; train nothing but a few steps of
+    each network, to measure that."""
     quick: bool = False
     """Two seeds, learning rates and epochs, and few images by default, to try the command. All verdicts: undecided."""
     out: Path | None = None
@@ -111,8 +117,8 @@ def reproduce(
         _reproduce_table(paths, table, device, json_)
     else:
         reject_options(f"reproduce {claim}", **_given(table))
-        require(bool(claims.data) and not paths, f"reproduce {claim} trains its own networks",
-                f"alexnet reproduce {claim} --data DATA")
+        require(bool(claims.data) and not paths, f"reproduce {claim} trains its own networks, and needs data only",
+                f"write: alexnet reproduce {claim} --data DATA")
         _reproduce_claim(claim, claims, device, json_)
 
 
@@ -125,20 +131,21 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     set_allocator()
     set_openmp_defaults()
 
-    from rich.console import Console
-
     from alexnet._runtime.devices import choose_device, choose_precision
-    from alexnet.cli.render_claims import outcome_table, plan_text
+    from alexnet.cli.render_claims import plan_text
     from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
+    from alexnet.reproduce.design import Design, check_images
     from alexnet.reproduce.run_archive import RunArchive
-    from alexnet.reproduce.runs import Runs
+    from alexnet.reproduce.run_duration import measure_durations
+    from alexnet.reproduce.runs import RunStore
     from alexnet.training.progress_bar import ClaimBar
     from alexnet.training.state import Interrupted
 
     out = options.out or Path("runs/reproduce")
     results = options.results or out / "results.jsonl"
+    require_writable(out, is_folder=True)
     check_output(results, overwrite=True)  # a line is appended
     if options.archive:
         check_output(options.archive, overwrite=True)  # lines are appended
@@ -146,11 +153,14 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     data = options.data or ""
     device = choose_device(device)
     precision = choose_precision(options.precision, device)
-    packed = open_data(data, claim_side(data, options.side), splits=("train", "val"))
-    design = measures.Design.of(CLAIMS[name], packed, epochs=options.epochs, seeds=options.seeds,
-                                images_per_class=options.images_per_class, quick=options.quick)
+    packed = open_data(data, claim_side(data, options.side), splits=("train", "val"), check=partial(
+        check_images, CLAIMS[name], images_per_class=options.images_per_class, quick=options.quick))
+    design = Design.of(CLAIMS[name], packed, epochs=options.epochs, seeds=options.seeds,
+                       images_per_class=options.images_per_class, quick=options.quick)
     if options.plan:
-        print(json.dumps(results_module.plan_json(design, packed), indent=2) if json_ else plan_text(design, packed))
+        times = measure_durations(design, packed, device, precision)
+        print(json.dumps(results_module.plan_json(design, packed, times), indent=2) if json_ else
+              plan_text(design, packed, times))
         return
     say(plan_text(design, packed))
     notes = []
@@ -159,9 +169,10 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     if refusal := measures.data_refusal(overlap):
         say(f"warning: no verdict will be given: {refusal}")
     if lost := sum(map(len, packed.quarantined.values())):
-        notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
+        notes.append(f"{plural(lost, 'image')} of the data cannot be decoded, and {'is' if lost == 1 else 'are'} not "
+                     "counted")
     with ClaimBar() as bar:
-        runs = Runs(packed, out, precision, device, on_event=bar.show, on_line=bar.print_line, archive=archive)
+        runs = RunStore(packed, out, precision, device, on_event=bar.show, on_line=bar.print_line, archive=archive)
         try:
             measured = measures.reproduce(design, runs, refusal)
         except Interrupted as stop:
@@ -172,12 +183,21 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     if options.archive:
         say(f"{runs.restored} finished runs were read from {options.archive}")
     results_module.append(results, outcome)
+    _print_outcome(outcome, results, json_)
+
+
+def _print_outcome(outcome: OutcomeJson, results: Path, json_: bool) -> None:
+    """Print the verdicts of a claim, and where they were written."""
+    from rich.console import Console
+
+    from alexnet.cli.render_claims import outcome_table
+
     if json_:
         print(json.dumps(outcome, indent=2))
     else:
         Console(highlight=False).print(outcome_table(outcome))
     say(f"written: a line of {results}; `alexnet results {shlex.quote(str(results))}` shows all results in it")
-    if options.quick:
+    if outcome["quick"]:
         say("note: --quick only shows that the command works and decides nothing; leave it out for a result")
 
 
@@ -190,21 +210,21 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
     from alexnet._runtime.progress import Bar
     from alexnet.cli.render import errors_table
     from alexnet.cli.render_series import epochs_text
-    from alexnet.reproduce import tables
+    from alexnet.reproduce import paper_tables
 
-    require(len(paths) >= 2, "reproduce table takes checkpoints and then the data",
-            "alexnet reproduce table runs/a runs/b DATA")
+    require(len(paths) >= 2, "reproduce table needs checkpoints and then the data",
+            "write: alexnet reproduce table runs/a runs/b DATA")
     *checkpoints, data = paths
     device = choose_device(device)
     models = load_ensemble(checkpoints, device, classes=class_names(options.classes))
     test = open_evaluation_set(models, data, options.split, options.include_trained)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
-        measured = tables.measure_table(members, test.images, label_map=test.label_map,
+        measured = paper_tables.measure_table(members, test.images, label_map=test.label_map,
                                         batch_size=options.batch_size or 128, device=torch.device(device),
                                         on_progress=bar)
     if json_:
-        print(json.dumps(tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
+        print(json.dumps(paper_tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
     else:
         images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
         Console(highlight=False).print(errors_table(measured, images, len(models[0].classes)))
@@ -216,5 +236,5 @@ def claim_side(data: str, side: int | None) -> int:
     """Side of the images on which a claim's networks are trained."""
     if side is None:
         side = 32 if "cifar" in Path(data).name else 64
-    require(side in (32, 64), f"--side {side} must be 32 or 64", "the claims' networks are made for these sizes")
+    require(side in (32, 64), f"--side {side} must be 32 or 64, the sizes of the claims' networks", "give one of them")
     return side

@@ -36,7 +36,7 @@ def serve(
     """Serve one or several networks over HTTP, with a page to try it.
 
     The page is at /. Programs POST an image, or several as multipart/form-data, to /predict and receive JSON.
-    /openapi.json describes all paths: /predict, /explain, /model, /health, /ready, /metrics.
+    /openapi.json describes all paths, among them /predict, /explain, /model, /health, /ready, /metrics.
 
     $ curl -F image=@cat.jpg 127.0.0.1:8000/predict
 
@@ -93,7 +93,7 @@ def _run(listener: socket.socket, options: ServeOptions) -> None:
         if options.processes == 1:
             run_server(listener, options)
         else:
-            run_processes(options.processes, listener, options.limits.shutdown_seconds + 4,
+            run_processes(options.processes, listener, options.limits.shutdown_seconds,
                           partial(run_one_of_several, listener, options))
 
 
@@ -110,11 +110,11 @@ def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:
         name, equals, checkpoint = argument.partition("=")
         is_named = bool(equals) and "/" not in name and not Path(argument).exists()
         require(is_named or len(arguments) == 1, f"{argument} is one of {len(arguments)} checkpoints and has no name",
-                "name each of several: NAME=CHECKPOINT")
+                "give each as NAME=CHECKPOINT")
         if not is_named:
             return {"": argument}
         require(bool(_MODEL_NAME.fullmatch(name)), f"model name {name[:80]!r} must have 1 to 64 letters, digits, dots, "
-                "dashes or underscores, and begin with a letter or digit", "it is a part of URLs")
+                "dashes or underscores, and begin with a letter or digit, as it is part of URLs", "choose another name")
         require(bool(checkpoint), f"model {name} has no checkpoint", f"give it as {name}=CHECKPOINT")
         require(name not in named, f"two models are called {name}", "give each a name of its own")
         named[name] = checkpoint
@@ -147,7 +147,7 @@ def _token_of_environment() -> str | None:
     if file is None:
         return token
     require(token is None, f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both set", "unset one of them")
-    require(bool(file), f"{TOKEN_FILE_VARIABLE} is empty", "let it name the file that holds the token, or unset it")
+    require(bool(file), f"{TOKEN_FILE_VARIABLE} is empty", "set it to the file that holds the token, or unset it")
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -107,7 +107,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
     """
     import asyncio
 
-    from alexnet._runtime.cpu_threads import usable_cores
+    from alexnet._runtime.cpu_threads import shorten_time_slices, usable_cores
     from alexnet.serving.app import create_app
     from alexnet.serving.middleware import allowed_hosts
     from alexnet.serving.server import create_server
@@ -134,9 +134,26 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
+    # The network's thread wants Python's lock after every layer. By default it would wait 5 ms each time for the event
+    # loop, when that is busy with another client's requests.
+    sys.setswitchinterval(0.0005)
+    # A request waits five times for its turn: three times for the event loop, once each for a decode thread and the
+    # network's. Each time it would wait for the long slices of threads that process another client's images.
+    shorten_time_slices()
     server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=drain,
                            on_stopped=on_stopped, is_shared=options.processes > 1)
-    server.run(sockets=[listener])
+    code = 0
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        if not service.reloader.is_loading:
+            raise
+        code = 130
+    if service.reloader.is_loading:  # Python would wait for its thread: minutes, from a slow disk
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
 
 
 def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: Tell) -> ServedModel:

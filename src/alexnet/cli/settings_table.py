@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from alexnet.architecture.overrides import Json
-from alexnet.architecture.settings import Preset, PresetRow, Setting
+from alexnet.architecture.preset_listing import Preset, PresetRow, Setting
 
 
 def presets_text(networks: Sequence[PresetRow], recipes: Sequence[PresetRow]) -> str:

@@ -176,7 +176,8 @@ def train(
         if any(run.last_error is None for run in repeats.runs):
             sys.exit(2)  # as for a single run that diverges
         return
-    require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
+    require(not repeat.json_, "--json has no effect without --seeds or --folds", "leave it out; the run "
+            "folder has the results in log.jsonl")
     done = training.train(data, **options)
     if is_rank0():
         print("\n".join(result_lines(done)))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from alexnet._runtime.hub import is_hub_address
+from alexnet._runtime.hub_address import is_hub_address
+from alexnet._runtime.local_files import require_writable
 from alexnet._runtime.notes import say
 from alexnet.cli.app import WEIGHTS, Classes, app, at_least_1, class_names
 from alexnet.errors import UserError, require
@@ -43,8 +44,9 @@ def import_(
     """
     from alexnet.models import checkpoint
 
-    written = [out / "log.jsonl", *(out / part / checkpoint.HEAD for part in ("", "best", "last"))]
+    written = [out / "log.jsonl", *(out / part / checkpoint.JSON_FILE for part in ("", "best", "last"))]
     require(not any(path.exists() for path in written), f"{out} already holds a checkpoint", "name another folder")
+    require_writable(out, is_folder=True)
     names = class_names(classes)
     at_least_1(side=side, crop=crop)
     size = (side, crop) if side or crop else None
@@ -53,7 +55,7 @@ def import_(
     for note in saved.notes:
         say(f"note: {note}")
     spec = saved.arch.input
-    print(f"{out}: {saved.arch.name}, {sum(tensor.numel() for tensor in saved.weights.values()):,} parameters, "
+    print(f"{out}: {saved.arch.name}, {saved.parameter_count:,} parameters, "
           f"{len(saved.classes):,} classes ({saved.classes[0]}, ...); {spec.channels} crops of {spec.crop}x{spec.crop} "
           f"from {spec.side}x{spec.side}")
 
@@ -72,11 +74,11 @@ def _read_weights(
     from alexnet.models.known_weights import official_name
 
     path = Path(file)
-    require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is none",
+    require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is not one",
             "leave it out")
     if path.is_dir() or is_hub_address(file):
         kind_of_path = "an address" if is_hub_address(file) else "a folder"
-        require(not (kind or prototxt or mean or size), f"{file} is {kind_of_path}, which brings preprocessing along",
+        require(not (kind or prototxt or mean or size), f"{file} is {kind_of_path}, which states its preprocessing",
                 "leave out --from, --prototxt, --mean, --side and --crop, or name a file")
         saved = read_hub(file) if is_hub_address(file) else read_huggingface(path)
         return rename_classes(saved, names) if names else saved
@@ -86,7 +88,7 @@ def _read_weights(
         require(not (prototxt or size), f"{path} needs no --prototxt, --side or --crop", "leave them out")
         color = _mean(mean)
         if isinstance(color, Path):
-            raise UserError(f"the mean of {path} is three numbers", "such as --mean 104,117,124")
+            raise UserError(f"the mean of {path} must be three numbers", "write --mean 104,117,124, for example")
         return read_npy(path, names, color)
     require(not (prototxt or mean), "--prototxt and --mean are for Caffe's files",
             "leave them out: torchvision's mean is known")

@@ -29,6 +29,10 @@ from alexnet.errors import UserError, require
 DAMAGED = "download the archive again, and compare its size or checksum with the publisher's"
 UNPACK = "unpack it, and name the folder"
 
+COMPRESSION_TYPES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of a zip's members. zipfile decompresses bz2 and LZMA without a limit: 1 kB of bz2 may become a gigabyte of memory,
+whatever size the archive states."""
+
 _OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive", b"\x28\xb5\x2f\xfd": "compressed with zstd"}
 """Archives that are recognized by their first four bytes and not read."""
 
@@ -103,8 +107,7 @@ class ZipTree:
                 continue
             require(name not in self._members, f"{path} holds two files of the name {name}", UNPACK)
             require(not member.flag_bits & 1, f"{path} is encrypted", UNPACK)
-            require(member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2,
-                                             zipfile.ZIP_LZMA),
+            require(member.compress_type in COMPRESSION_TYPES,
                     f"{path} has a compression (type {member.compress_type}) that is not supported", UNPACK)
             self._members[name] = member
         self.files = tuple(sorted(self._members))
@@ -117,7 +120,7 @@ class ZipTree:
         if member.file_size > BYTE_LIMIT:
             raise BadImage(f"{name} has {member.file_size:,} bytes, more than {BYTE_LIMIT:,}", "leave it out")
         try:
-            return self._zip.read(member)  # at most file_size bytes, whose checksum is verified
+            return read_member(self._zip, member)
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error,
                 ) as error:
             raise BadImage(f"{name} is damaged: {error}", DAMAGED) from error
@@ -128,6 +131,16 @@ class ZipTree:
 
     def image(self, file: str, label: int) -> ZipImage:
         return ZipImage(file, label, self)
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a zip's member, whose size the caller has checked, and whose checksum is verified at their end.
+
+    `ZipFile.read` would decompress up to 2 GB and keep `file_size` bytes of it.
+    """
+    assert member.compress_type in COMPRESSION_TYPES
+    with archive.open(member) as stream:
+        return stream.read(member.file_size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from alexnet.data import images
 from alexnet.data.content import Content, content_hash, decode_content
 from alexnet.data.images import BadImage
-from alexnet.errors import did_you_mean, require
+from alexnet.errors import did_you_mean, require, some
 
 
 class SourceImage(Protocol):
@@ -82,12 +82,13 @@ class TarImage:
 
     def content(self) -> Content:
         if self.length > images.BYTE_LIMIT:  # only a decompression bomb has such a member
-            raise BadImage(f"{self.name} has {self.length:,} bytes, more than {images.BYTE_LIMIT:,}")
+            raise BadImage(f"{self.name} has {self.length:,} bytes, more than {images.BYTE_LIMIT:,}", "leave it out")
         with self.path.open("rb") as archive:
             archive.seek(self.offset)
             data = archive.read(self.length)
         if len(data) < self.length:
-            raise BadImage(f"{self.name} is truncated: {self.path} ends {self.length - len(data)} bytes too soon")
+            raise BadImage(f"{self.name} is truncated: {self.path} ends {self.length - len(data)} bytes too soon",
+                                  "download it again")
         return data
 
     def pixels(self) -> NDArray[np.uint8]:
@@ -257,11 +258,10 @@ def held_out_note(
     if not grouped_by:
         alone = [name for label, name in enumerate(classes)
                  if counts.get("train", {}).get(label, 0) == 1 and not counts.get("val", {}).get(label, 0)]
-        more = f" and {len(alone) - 3:,} more" if len(alone) > 3 else ""
         return (f"there is no validation split: {fraction:.0%} of each class ({held:,} image{'s' * (held != 1)}, "
                 "chosen by name) is held out for validation" + (
-                    f"; nothing of {', '.join(alone[:3])}{more}, which has one image and so is never measured"
-                    if len(alone) == 1 else f"; nothing of {', '.join(alone[:3])}{more}, which have one image each and "
+                    f"; nothing of {some(alone, 3)}, which has one image and so is never measured"
+                    if len(alone) == 1 else f"; nothing of {some(alone, 3)}, which have one image each and "
                     "so are never measured" if alone else ""))
     shares = {name: counts["val"].get(label, 0) / count for label, name in enumerate(classes)
               if (count := sum(counts[split].get(label, 0) for split in ("train", "val")))}

@@ -85,7 +85,8 @@ def read_gzip(data: bytes, name: str, limit: int) -> bytes:
         decompressed = decompressor.decompress(data, limit)
     except zlib.error as error:
         raise UserError(f"{name} is damaged: {error}", "download it again") from error
-    require(not decompressor.unconsumed_tail, f"{name} decompresses to more than {limit:,} bytes")
+    require(not decompressor.unconsumed_tail, f"{name} decompresses to more than {limit:,} bytes",
+            "download it again, and check that it is the right file")
     require(decompressor.eof, f"{name} is damaged: it is cut off", "download it again")
     return decompressed
 

@@ -65,7 +65,7 @@ def _header_bytes(path: Path) -> int:
     except FileNotFoundError:
         raise
     except Exception as error:  # the header is a Python literal: a damaged one raises anything
-        raise UserError(f"{path} is damaged: it is no .npy file", RESTORE) from error
+        raise UserError(f"{path} is damaged: it is not a .npy file", RESTORE) from error
 
 
 def read_names(path: Path, count: int) -> list[str]:

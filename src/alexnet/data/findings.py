@@ -17,12 +17,12 @@ from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.finding_kinds import KINDS
 from alexnet.data.group_findings import division_findings
-from alexnet.data.image_tree import some
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
-from alexnet.data.remarks import remark_findings
+from alexnet.data.remarks import ELONGATED, remark_findings
 from alexnet.data.scan import Scan, image_remarks
-from alexnet.errors import Finding, plural, such_as
+from alexnet.data.sources.embedded import SOURCE as EMBEDDED
+from alexnet.errors import Finding, plural, some, such_as
 
 IMBALANCE = 10
 """Training images of the largest class for each one of the smallest, above which a finding is made."""
@@ -32,6 +32,9 @@ FEW_IMAGES = 10
 
 _NAMED = 5
 """Classes that a finding names."""
+
+_NAMED_IMAGES = 3
+"""Images that a finding names, where the worst few say more than one."""
 
 FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
@@ -101,7 +104,7 @@ def scan_findings(
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
         found += [*_emptied_findings(catalog, scan), *_small_findings(catalog, scan, side),
-                  *_blank_findings(catalog, scan)]
+                  *_elongated_findings(catalog, scan), *_blank_findings(catalog, scan)]
     return in_order(found)
 
 
@@ -126,7 +129,7 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
             f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images"
             + such_as(len(few), f"{catalog.classes[smallest]} with {counts[smallest]:,}"),
             "add images, merge the class with another one, or leave it out"))
-    found += _unmeasured_findings(catalog, broken)
+    found += unmeasured_findings(catalog, broken)
     largest, smallest = int(counts.argmax()), int(present[counts[present].argmin()])
     if counts[largest] > IMBALANCE * counts[smallest]:
         ratio = counts[largest] / counts[smallest]
@@ -139,8 +142,11 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
     return found
 
 
-def _unmeasured_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
-    """Trained classes of which a split that measures the network has no image, or of all but one."""
+def unmeasured_findings(catalog: Catalog, broken: Collection[int] = ()) -> list[Finding]:
+    """Trained classes of which a split that measures the network has no image, or of all but one.
+
+    The rows `broken` are not counted.
+    """
     found, trained_K = [], class_counts(catalog, "train") > 0
     for measured in ("val", "test"):
         if measured not in catalog.splits:
@@ -148,21 +154,32 @@ def _unmeasured_findings(catalog: Catalog, broken: Collection[int]) -> list[Find
         if len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
             found.append(Finding(
                 "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
-                "answering this class has no error on them", f"add images of the other classes to {measured}"))
+                "answering this class has no error on them", _add_images(catalog, measured, "the other classes")))
         elif len(missing := np.flatnonzero(trained_K & (class_counts(catalog, measured) == 0))):
             names = some([catalog.classes[label] for label in missing], _NAMED)
             found.append(Finding(
                 "unmeasured_classes", measured, f"there is no image of {names} ({len(missing):,} of "
                 f"{plural(len(catalog.classes), 'class', 'classes')}), so the error says nothing of "
                 f"{'it' if len(missing) == 1 else 'them'}",
-                f"add images of {'it' if len(missing) == 1 else 'them'} to {measured}"))
+                _add_images(catalog, measured, "it" if len(missing) == 1 else "them")))
     return found
 
 
+def _add_images(catalog: Catalog, split: str, classes: str) -> str:
+    """The remedy for a split without images of some classes. A split that is held out has no folder to add them to."""
+    if split != "val" or not catalog.held_out:
+        return f"add images of {classes} to {split}"
+    return f"add images of {classes} to the data{', in other groups' if catalog.grouped_by else ''}: " + (
+        f"{catalog.held_out:.0%} of each class are then held out as val")
+
+
 def _few_in_all_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
-    """Few training images for random initial weights. `train` has the same finding, with the options of the run."""
+    """Few training images for random initial weights. `train` has the same finding, with the options of the run.
+
+    Patches of the package's photographs have none: features of objects are not meant for them.
+    """
     counts = class_counts(catalog, "train", broken)
-    if not 0 < counts.mean() < FEW_FOR_SCRATCH:
+    if catalog.source.source == EMBEDDED or not 0 < counts.mean() < FEW_FOR_SCRATCH:
         return []
     return [Finding("few_images_in_all", "", f"{plural(counts.sum(), 'training image')} ({counts.mean():,.0f} a class "
                     "on average) are few for training from scratch",
@@ -217,6 +234,25 @@ def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
                     + such_as(len(small), f"{catalog.names_N[smallest]} with {width:,} x {height:,}"), remedy)]
 
 
+def _elongated_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
+    """Images of which the stored square (square.py) leaves out most, and of these the worst."""
+    rows = scan.elongated
+    if not len(rows):
+        return []
+    worst = [f"{_percent(shorter / longer)} of {catalog.names_N[row]} with {width:,} x {height:,}"
+             for row, (width, height) in zip(rows, scan.sizes_N2[rows], strict=True)
+             for shorter, longer in [sorted((int(width), int(height)))]]
+    seen = some(worst, _NAMED_IMAGES)
+    return [Finding("elongated", "", f"{plural(len(rows), 'image')} of {np.count_nonzero(scan.sizes_N2.min(1)):,} "
+                    f"{'have' if len(rows) > 1 else 'has'} one side more than {ELONGATED} times as long as the other, "
+                    f"and the network sees the central square at most: {seen}",
+                    "cut out the parts that matter")]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"
+
+
 def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
     blank = scan.blank
     return [Finding("blank", "", f"{plural(len(blank), 'image')} of {len(catalog):,} "
@@ -262,7 +298,7 @@ def _across_splits(
             kind, split, f"{plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
             f"{what[len(rows) > 1]}{such_as(len(rows), f'{catalog.names_N[row]} and {catalog.names_N[partner]}')}"
             f"{of_them if apart else ''}",
-            f"delete one copy{', that in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
+            f"delete one copy{', the one in the wrong class' if apart else ''}{rather}; otherwise the error on {split} "
             f"looks better than it is{_keep_together(catalog, kind)}"))
     return found
 

@@ -96,14 +96,14 @@ def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
     Raises:
         UserError: there are too few images, or they are streamed.
     """
-    require(type(packed) is PackedDataset, f"{packed.source} is streamed in the order of its shards, and folds need "
-            "all images at hand", "pack it on this machine, or leave out --folds")
+    require(type(packed) is PackedDataset, f"{packed.path} is streamed from a URL, and folds need random access to all "
+            "images", "download the packed folder, or leave out --fold and --folds")
     made = FoldedDataset(packed.path, packed.manifest, number, folds)
     distinct = len(np.unique(made.together_N))
-    require(distinct >= 2 * folds, f"{distinct} different images are too few for {folds} folds", "give fewer --folds")
+    require(distinct >= 2 * folds, f"{distinct} different images are too few for {folds} folds", "choose fewer folds")
     if packed.manifest.grouped_by:
         empty = [name for name in ("train", "val") if not len(made.split(name))]
-        require(not empty, f"{distinct} groups are too few for {folds} folds", "give fewer --folds")
+        require(not empty, f"{distinct} groups are too few for {folds} folds", "choose fewer folds")
     return made
 
 

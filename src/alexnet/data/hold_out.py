@@ -18,8 +18,8 @@ Group = TypeVar("Group", bound=Hashable)
 
 def require_fraction(held_out: float) -> None:
     """Raise UserError unless `held_out` is a fraction of each class that leaves some of it."""
-    require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1",
-            "it is a fraction of each class: 0.2 holds out a fifth")
+    require(0 <= held_out < 1, f"the fraction to hold out, {held_out:g}, must be at least 0 and below 1",
+            "give 0.2 for a fifth of each class")
 
 
 def target_size(images: int, fraction: float) -> int:

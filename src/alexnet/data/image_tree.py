@@ -16,7 +16,7 @@ from alexnet.data.dataset import NO_EXTENSION, SYSTEM_FILE, Ignored
 from alexnet.data.image_formats import ImageFormat, supported_extensions, unsupported_extensions
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
 from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
-from alexnet.errors import require
+from alexnet.errors import plural, require, some
 
 _OWN_FILES = (({"checkpoint.json"}, "checkpoint of alexnet"), ({"log.jsonl"}, "run of alexnet"),
               ({MANIFEST, MEAN}, "packed data set"), ({JOURNAL}, "unfinished packed data set"))
@@ -171,15 +171,9 @@ def list_image_files(paths: Iterable[str | Path]) -> ImageFiles:
     return ImageFiles(tuple(found), tuple(notes))
 
 
-def some(items: Iterable[str], limit: int) -> str:
-    """The first items as a list in a sentence, and the number of the others: `cat, dog and 3 more`."""
-    every = list(items)
-    return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
-
-
 def counted(count: int) -> str:
     """`1 image`, `1,200 images`."""
-    return f"{count:,} image{'s' * (count != 1)}"
+    return plural(count, "image")
 
 
 def is_image(file: str) -> bool:

@@ -29,9 +29,11 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPIm
 from alexnet.data import heic, jpeg, webp
 from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
 from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
+from alexnet.data.png_text import compressed_text
 from alexnet.data.remarks import Kind
 from alexnet.data.sample_depth import eight_bits, is_deep
-from alexnet.errors import UserError, require
+from alexnet.data.tiff_layout import tiff_layout
+from alexnet.errors import UserError, quoted_bytes, require
 
 PIXEL_LIMIT = 80_000_000
 """An image with more is refused by its header, before it is decoded. Pillow warns of bombs above 89 million."""
@@ -164,10 +166,14 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
         raise UserError(_too_large(len(data)))
     if heic.is_heic(data):
         return _rgb(heic.load(data, pixel_limit, remarks), data, remarks)  # upright already
-    quiet_pillow()
     if size := webp.size(data):  # before Pillow allocates them
         _require_pixels(size, "WEBP", pixel_limit)
-    with Image.open(ImageFile(data, 50_000 + len(data) // 16), formats=pillow_formats()) as image:
+    try:
+        opened = open_image(data, 50_000 + len(data) // 16)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, in Pillow's words, with the number of pixels
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise UserError(f"it has {pixels:,} pixels, more than {pixel_limit:,}") from None
+    with opened as image:
         _require_pixels(image.size, image.format, pixel_limit)
         width, height = image.size
         if _has_further_images(image):
@@ -177,11 +183,34 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
             colors = "CMYK" if image.mode == "CMYK" else "RGB"
             # Refuses missing pixels, which Pillow accepts.
             pixels_HWC = jpeg.decode_strictly(data, width, height, colors, remarks)
-            if pixels_HWC is not None and colors == "RGB":
+            if pixels_HWC is not None:
+                if colors == "CMYK":
+                    pixels_HWC = _rgb(jpeg.inverted_cmyk(pixels_HWC), data, remarks)
                 return _apply_orientation(pixels_HWC, _orientation(image))
         correct_header(image, data)
         image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
-        return _apply_orientation(_rgb(image, data, remarks), _orientation(image))
+        pixels_HWC, orientation = _rgb(image, data, remarks), _orientation(image)
+        image.close()  # frees Pillow's pixels before the upright copy is made
+        return _apply_orientation(pixels_HWC, orientation)
+
+
+def open_image(data: bytes | memoryview, most_reads: int) -> Image.Image:
+    """Open an image with Pillow, which reads its header in at most so many pieces and loads no pixels.
+
+    Raises:
+        UserError: it states other sizes, besides those of the image, that a decoder would allocate; or TooManyReads.
+        UnidentifiedImageError: it is none of the formats.
+    """
+    if layout := tiff_layout(data):
+        layout.check()
+    compressed_text(data, most_reads)
+    return open_checked(data, most_reads)
+
+
+def open_checked(data: bytes | memoryview, most_reads: int) -> Image.Image:
+    """As `open_image`, after its checks of a TIFF's layout and a PNG's text."""
+    quiet_pillow()
+    return Image.open(ImageFile(data, most_reads), formats=pillow_formats())
 
 
 def _require_pixels(size: tuple[int, int], kind: str | None, pixel_limit: int) -> None:
@@ -199,7 +228,7 @@ def _has_further_images(image: Image.Image) -> bool:
 
 def _why_unidentified(data: bytes | memoryview) -> tuple[str, str]:
     """Problem and remedy for a file that Pillow does not recognize as an image."""
-    start = f"it begins with {bytes(data[:16])!r}"
+    start = f"it begins with {quoted_bytes(bytes(data[:16]))}"
     if known := unsupported_format(data):
         problem = f"{start}: it is {known.name}, which is not supported"
         return problem, known.remedy

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet.data.remarks import Kind
 from alexnet.errors import require
@@ -47,7 +48,7 @@ def decode_strictly(
     A file that lacks only its end-of-image marker is decoded too: all its pixels are there.
 
     Args:
-        colors: "RGB" (also for gray images), or "CMYK", inverted as Adobe does.
+        colors: "RGB" (also for gray images), or "CMYK", whose values are as in the file.
         remarks: `leftover_bytes` is added if the file may be damaged.
 
     Returns:
@@ -73,6 +74,16 @@ def _decode(data: bytes | memoryview, width: int, height: int, colors: str) -> N
     """Decode into an array of this size, so that nothing larger is allocated. A failure frees the array."""
     pixels_HWC = np.empty((height, width, len(colors)), np.uint8)
     return simplejpeg.decode_jpeg(data, colors, buffer=pixels_HWC, strict=True)
+
+
+def inverted_cmyk(pixels_HWC: NDArray[np.uint8]) -> Image.Image:
+    """A CMYK image of a JPEG's values: 255 is no ink in a JPEG, as Adobe writes it, and 0 is no ink in Pillow.
+
+    Pillow assumes the same of every CMYK JPEG. The array is inverted in place and shared, since it may be large.
+    """
+    np.invert(pixels_HWC, out=pixels_HWC)
+    height, width, _ = pixels_HWC.shape
+    return Image.frombuffer("CMYK", (width, height), pixels_HWC, "raw", "CMYK", 0, 1)
 
 
 def refuse_many_scans(data: bytes) -> None:

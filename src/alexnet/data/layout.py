@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
 from alexnet.data.hold_out import hold_out, note_held_out_copies
-from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
+from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images
 from alexnet.data.layout_checks import require_class_folders, require_classes, require_images
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, listed, require_supported, shown
 from alexnet.data.tree import FileTree
-from alexnet.errors import UserError, did_you_mean, require, such_as
+from alexnet.errors import UserError, did_you_mean, require, some, such_as
 
 ImagesByClass = dict[str, list[str]]
 """For each class, in the order of the labels, its images as paths relative to the root."""
@@ -152,10 +152,6 @@ def _match_classes(
     if spelled:
         notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class"
                      f"{such_as(len(spelled), f'{spelled[0][0]!r} and {spelled[0][1]!r}')}")
-    if missing := [name for name in train if name not in images]:
-        kind = {"val": "validation", "test": "test"}[split]
-        notes.append(f"{len(missing)} of {len(train)} classes {'has' if len(missing) == 1 else 'have'} no {kind} images"
-                     f"{such_as(len(missing), repr(missing[0]))}")
     return {name: images[name] for name in train if name in images}
 
 

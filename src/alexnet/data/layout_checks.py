@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from alexnet.data.derived_images import COPY, is_derived_folder, original_class
-from alexnet.data.image_tree import ImageFolder, counted, some
+from alexnet.data.image_tree import ImageFolder, counted
 from alexnet.data.split_folders import ClassFolders, data_sets_within, file_types, listed, shown
 from alexnet.data.split_names import is_neutral, is_only_a_split, split_kinds
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, require, some
 
 _ANNOTATIONS = re.compile(
     r"(.*[\s_\-])?(annotations?|masks?|labels?|segmentations?|segmentation(class|object)|trimaps?|gt|"
@@ -109,7 +109,8 @@ def require_class_folders(folders: ClassFolders, source: str) -> None:
                 f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
                 f"move it away; if it is a class, {_TRUST}")
         original = original_class(name, originals)
-        require(not original, f"{shown(folder, source)} has the name of another form or a part of {original}/",
+        require(not original, f"{shown(folder, source)} looks like an augmented copy or a split of the class "
+                f"{original}/, by its name",
                 f"merge the two, sort them into train/{original}/ and test/{original}/, or move one away; if both are "
                 f"classes, {_TRUST}")
     for folder in classes.values():

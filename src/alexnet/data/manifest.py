@@ -43,10 +43,16 @@ RESTORE = "restore it from a copy, or pack again into an empty folder"
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum of a file."""
+    """Size and checksum of a file. Raises UserError for impossible values."""
 
     bytes: int
+    """At least 1: no file of a packed folder is empty."""
     sha256: str
+    """64 hexadecimal digits."""
+
+    def __post_init__(self) -> None:
+        require(self.bytes >= 1, f"it lists a file of {self.bytes} bytes, and none is empty")
+        require(bool(re.fullmatch("[0-9a-f]{64}", self.sha256)), "it lists a file without a SHA-256")
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,19 @@ class Plan:
 
 RGB = tuple[float, float, float]
 
+_HEADER_BYTES = 1024
+"""Of a .npy file at most: NumPy writes 128."""
+
+_NAME_BYTES = 6 * 4096 + 4
+"""Of an image's name in JSON at most: Linux's longest path in escapes as \\u0001, with quotes, comma and space."""
+
+
+def _bytes_beside(shard: ShardRecord) -> dict[str, int]:
+    """File beside a shard -> bytes that it has for each image at most, without its header."""
+    sizes = {shard.names: _NAME_BYTES, shard.labels: 8, shard.hashes: 8, shard.perceptual: 16, shard.index: 16,
+             shard.groups: 8}
+    return {name: size for name, size in sizes.items() if name}
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -136,6 +155,8 @@ class Manifest:
     def __post_init__(self) -> None:
         require(self.wnids is None or len(self.wnids) == len(self.classes), "its wnids are not one for each class")
         check_names(self.files)
+        require(MEAN in self.files, f"it lists no {MEAN}")
+        self._check_size(MEAN, self.plan.side**2 * 3 * 4, f"side {self.plan.side}")
         for name, split in self.splits.items():
             counts = split.images_per_class
             require(len(counts) == len(self.classes) and sum(counts) == split.images,
@@ -150,6 +171,13 @@ class Manifest:
         pixels = shard.images * self.plan.side**2 * 3
         require(self.plan.codec != "raw" or self.files[shard.file].bytes >= pixels,
                 f"its shard {shard.file} is too short for {shard.images} images")
+        for file, image_bytes in _bytes_beside(shard).items():
+            self._check_size(file, image_bytes * shard.images, f"{shard.images} images")
+
+    def _check_size(self, file: str, most: int, of: str) -> None:
+        """Raise UserError for a file that is larger than `pack` writes it: a stream would fetch all of it."""
+        size = self.files[file].bytes
+        require(size <= most + _HEADER_BYTES, f"its {file}, of {of}, has {size:,} bytes")
 
     @property
     def shards(self) -> list[ShardRecord]:

@@ -5,14 +5,14 @@ This is the entry of every command that reads images: `open_or_stream`, which ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.cache_entries import other_pack_note
-from alexnet.data.dataset import require_splits
+from alexnet.data.dataset import Dataset, require_splits
 from alexnet.data.manifest import JOURNAL, PACK_FORMAT
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
@@ -31,7 +31,7 @@ Notes = Literal["long", "short", "none"]
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
-    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    labels: str | Path | None = None, check: Callable[[Dataset], object] | None = None,
     splits: Sequence[str] = (), group: str | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
@@ -39,13 +39,13 @@ def open_or_stream(
         refuse_options(data, labels, group)
         return _say_notes(_require_side(open_stream(data), side, data), say, notes, division, data)
     return open_or_pack(data, side, say=say, notes=notes, division=division, progress=progress, labels=labels,
-                        check_classes=check_classes, splits=splits, group=group)
+                        check=check, splits=splits, group=group)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
-    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    labels: str | Path | None = None, check: Callable[[Dataset], object] | None = None,
     splits: Sequence[str] = (), group: str | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
@@ -59,7 +59,7 @@ def open_or_pack(
         division: whether this includes how data without a validation split is divided.
         progress: show a progress bar while packing.
         labels, group: as for `open_dataset`.
-        check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
+        check: called with the listed data set before anything is packed; it raises UserError to stop.
         splits: names of splits that the data must have, before anything is packed.
 
     Raises:
@@ -70,13 +70,15 @@ def open_or_pack(
         return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, division, data)
     dataset = open_dataset(data, labels=labels, group=group)
     require_splits(dataset.source, dataset.splits, splits)
-    if check_classes:
-        check_classes(dataset.classes)
-    _say_notes(dataset, say, notes, division, data)
+    if check:
+        check(dataset)
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{PACK_FORMAT}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         packed = open_packed(dest)  # files that are not used may have changed since
+        _say_notes(dataset, say, notes, division, data,
+                   {split: len(images) for split, images in packed.quarantined.items()})
         return replace(packed, manifest=replace(packed.manifest, notes=dataset.notes))
+    _say_notes(dataset, say, notes, division, data)
     if (own_side := choose_side(dataset)) < side:
         say(f"note: these images have about {own_side} pixels and are enlarged to {side}; "
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
@@ -90,9 +92,10 @@ def open_or_pack(
 
 def _say_notes(
     source: AnySource, say: Callable[[str], None], notes: Notes, division: bool, data: str,
+    broken: Mapping[str, int] | None = None,
 ) -> AnySource:
     lines = {"long": [f"note: {note}" for note in (source.all_notes if division else source.notes)],
-             "short": [brief_note(source, data, division)], "none": []}
+             "short": [brief_note(source, data, division, broken)], "none": []}
     for line in lines[notes]:
         say(line)
     return source

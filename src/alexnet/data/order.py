@@ -52,6 +52,11 @@ def batches_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+def smallest_batch(images: int, batch_size: int) -> int:
+    """The number of images in the smallest batch of an epoch; the others have at most one more (`batch_bounds`)."""
+    return images // batches_per_epoch(images, batch_size)
+
+
 def batch_bounds(images: int, batch_size: int) -> NDArray[np.int64]:
     """Where each batch of an epoch begins, and where the last one ends: int64 [steps + 1].
 

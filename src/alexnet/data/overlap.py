@@ -57,12 +57,13 @@ class Overlap:
         if not self.copies and not self.look_alikes:
             return ""
         return ("so the error is probably too low" if self.flatters else
-                "so the error is too low unless they are alike by nature")
+                "so this may be normal for this data; if not, the true error is higher")
 
     def describe(self) -> str:
         """Such as "3 of the 3,925 validation images are copies of training images, 7 more look like one"; "" if none.
         """
-        usual = f", as {self.usual_share:.0%} of the training images do" if self.is_usual else ""
+        usual = (f" ({self.usual_share:.0%} of the training images also look like another training image)"
+                 if self.is_usual else "")
         of_all = f"{{}} of the {self.images:,} validation image{'s' * (self.images != 1)} {{}}"
         copies = of_all.format(f"{self.copies:,}", "are copies of training images" if self.copies > 1 else
                                "is a copy of a training image")

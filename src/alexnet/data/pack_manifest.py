@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.software import own_version
 from alexnet.data import shards
 from alexnet.data.dataset import Dataset
 from alexnet.data.journal import Journal
@@ -84,5 +85,6 @@ def _require_all_classes(
 
 
 def _software_versions() -> Mapping[str, str]:
-    packages = ("alexnet", "numpy", "torch", "simplejpeg", "pillow")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    packages = ("numpy", "torch", "simplejpeg", "pillow")
+    return {"python": platform.python_version(), "alexnet": own_version()} | {
+        name: importlib.metadata.version(name) for name in packages}

@@ -292,13 +292,13 @@ def _write_shard(
 def _check_dest(dataset: Dataset, dest: Path) -> None:
     source = Path(dataset.source)
     require(not (source.is_dir() and Path(os.path.realpath(dest)).is_relative_to(source.resolve())),
-            f"{dest} lies in {source}, and nothing is written to a source", "choose a DEST outside it")
+            f"the output folder {dest} is inside the source folder {source}", "choose a DEST outside it")
     if dest.is_dir():
         found = {path.name for path in dest.iterdir()}
         # A kill in the first instant leaves at most an unfinished journal.
         is_pack = found & {MANIFEST, JOURNAL} or all(name.startswith("unfinished") for name in found)
-        require(bool(is_pack), f"{dest} is neither empty nor a pack, and nothing is overwritten", "choose another DEST")
-    require(dest.is_dir() or not dest.exists(), f"{dest} is a file", "choose another DEST")
+        require(bool(is_pack), f"{dest} already holds other files", "choose another DEST")
+    require(dest.is_dir() or not dest.exists(), f"{dest} is a file, and DEST must be a folder", "choose another DEST")
 
 
 def _check_space(dataset: Dataset, dest: Path, journal: Journal) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from alexnet._runtime import kernels
 from alexnet._runtime.devices import to_device
-from alexnet._runtime.pixels import AnyPixels, TensorPixels, as_pixels
+from alexnet._runtime.pixels import AnyPixels, Pixels, TensorPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, ViewDraws, erase, random_views, uniform
@@ -45,7 +45,7 @@ class Preprocess(nn.Module):
         super().__init__()
         self.spec = spec
         self.register_buffer("mean_HWC", mean_HWC.float())
-        self.register_buffer("scale_C", torch.tensor(spec.scale))
+        self.register_buffer("scale_C", torch.tensor(spec.scale, dtype=torch.float32))
 
     @property
     def mean_is_central(self) -> bool:
@@ -69,7 +69,7 @@ class Preprocess(nn.Module):
         """The center crop: float [N, C, crop, crop] from uint8 [N, side, side, C].
 
         Raises:
-            UserError: it is given something else, such as the path of a file.
+            UserError: it is given something else, such as the path of a file, or a tensor of another shape or type.
         """
         if isinstance(pixels, Tensor) and _is_traced():  # an exporter cannot trace the compiled kernel
             pixels_NHWC = pixels
@@ -78,7 +78,7 @@ class Preprocess(nn.Module):
                     f"preprocess takes a tensor, uint8 [N, {self.spec.side}, {self.spec.side}, 3], and not a "
                     f"{type(pixels).__name__}", "model.views(image) gives the network's input of a file or an array, "
                     "and model.pixels(image) its stored pixels")
-            batch = as_pixels(pixels)
+            batch = self._stored(pixels)
             if kernels.supports_crop(batch, torch.float32):
                 start = central_window(batch.side, self.spec.crop).start
                 return self.crop_normalize(batch, torch.full((len(batch), 2), start, device=batch.device))
@@ -91,12 +91,29 @@ class Preprocess(nn.Module):
         return self.normalize(views_NHWC.permute(0, 3, 1, 2))
 
     def ten_views(self, pixels: AnyPixels) -> Tensor:
-        """Ten views: four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
-        pixels = as_pixels(pixels)
+        """Ten views: four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop].
+
+        Raises:
+            UserError: as `forward`.
+        """
+        pixels = self._stored(pixels)
         count = len(pixels)
         views = self.numbered_views(pixels, torch.arange(10).repeat(count),
                                     image_V=torch.arange(count, device=pixels.device).repeat_interleave(10))
         return views.unflatten(0, (count, 10))
+
+    def _stored(self, pixels: AnyPixels) -> Pixels:
+        """The batch behind the interface. Raises UserError for a tensor that is no batch of stored images.
+
+        Other tensors would often give views as well, but wrong ones: of values from 0 to 1, of channels as rows.
+        """
+        side = self.spec.side
+        if isinstance(pixels, Tensor):
+            right = pixels.dtype == torch.uint8 and pixels.shape[1:] == (side, side, 3) and pixels.dim() == 4
+            require(right, f"preprocess takes uint8 [N, {side}, {side}, 3], and not "
+                    f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}", "model.pixels(image) gives the "
+                    "stored pixels of a file or an array, and model.views(image) what the network takes")
+        return as_pixels(pixels)
 
     def numbered_views(self, pixels: AnyPixels, number_V: Tensor, image_V: Tensor | None = None) -> Tensor:
         """Views by their numbers in `ten_views`, 0 to 9: float [V, C, crop, crop].

@@ -38,7 +38,7 @@ def left_out_note(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -
     count = f"{len(images):,} image{'s' * (len(images) > 1)}"
     return (f"{count} could not be decoded and {'are' if len(images) > 1 else 'is'} left out"
             f"{such_as(len(images), f'{images[0].name} ({images[0].cause})')}; "
-            f"{'all are' if len(images) > 1 else 'it is'} in {folder / QUARANTINE}")
+            f"{folder / QUARANTINE} lists {'all of them' if len(images) > 1 else 'it'}")
 
 
 def write_quarantine(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> Path | None:

@@ -20,18 +20,19 @@ from alexnet.errors import Finding, such_as
 Kind = Literal["further_images", "unused_bits", "leftover_bytes", "small_images", "elongated", "blank"]
 
 ELONGATED = 3
-"""An image with a longer side of more than so many shorter ones: the central square is less than a third of it."""
+"""An image with a longer side of more than so many shorter ones: the central square is less than a third of it. Images
+of cameras, phones and screens have up to 21:9 (2.3)."""
 
 _SENTENCES: dict[str, tuple[str, str, str, str]] = {
     "further_images": (
         "file holds", "files hold", "several images or pages, and the first one alone is used",
         "to use the others, save each as a file of its own"),
     "unused_bits": (
-        "image has", "images have", "16 bits and no value above 16,383, as 14-bit data has that was not scaled and is "
-        "shown 4 times too dark or more", "if so, scale the values, or save them with 8 bits"),
+        "image has", "images have", "16 bits and no value above 16,383, which may be 14-bit data that was not scaled "
+        "and is shown at least 4 times too dark", "if so, scale the values, or save them with 8 bits"),
     "leftover_bytes": (
-        "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has",
-        "look at them, and replace those of which a part is shifted or has wrong colors"),
+        "JPEG has", "JPEGs have", "data left after the last pixel, which can mean a damaged file",
+        "look at these images, and replace those of which a part is shifted or has wrong colors"),
     "small_images": (
         "image is", "images are", "smaller than the network's input and enlarged, so that the prediction may mean "
         "little", "use a larger version"),

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime import object_store
 from alexnet._runtime.cache import cache_folder
-from alexnet._runtime.download import fetch
+from alexnet._runtime.download import Download, fetch
 from alexnet.data import packed
 from alexnet.data.manifest import MANIFEST, MEAN, Codec, Manifest, ShardRecord, parse_record
 from alexnet.data.order import lane_order
@@ -60,10 +60,12 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
     Nothing is written to a folder that is the source. No host but the one in the URL is asked.
 
     Args:
-        cache_bytes: the size of the cache of shards, of this and other URLs; at least as many as are read at once.
+        cache_bytes: the size of the cache of shards, of this and other URLs; at least as many as are read at once,
+            and the files beside all shards.
 
     Raises:
-        UserError: there is no such pack, or the host does not answer.
+        UserError: there is no such pack, the host does not answer, or the shards that are read at once and the files
+            beside them are larger than the cache.
     """
     url = str(source) if is_url(str(source)) else ""
     _require_no_file(url)
@@ -71,15 +73,31 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
         source, url = _folder_of(url), ""
     manifest = _fetch_manifest(url) if url else packed.open_packed(source).manifest
     codec, files = manifest.plan.codec, manifest.files
-    require(codec == "jpeg", f"{source} is packed {codec}, and only jpeg can be streamed", "pack it again with "
+    require(codec == "jpeg", f"{source} is packed as {codec}, and only jpeg can be streamed", "pack it again with "
             "--codec jpeg")
     if not url:
         return StreamedDataset(Path(source), manifest, ShardCache(Path(source), files))
     folder = cache_folder() / "streamed" / manifest.fingerprint()[:12]
-    largest = max((record.bytes for name, record in files.items() if name.endswith(".tar")), default=0)
-    cache = ShardCache(folder, files, url, max(cache_bytes, (LANES + FETCHERS) * largest))
+    cache = ShardCache(folder, files, url, max(cache_bytes, _least_cache_bytes(url, manifest, cache_bytes)))
     cache.fetch(MEAN)
     return StreamedDataset(folder, manifest, cache)
+
+
+def _least_cache_bytes(url: str, manifest: Manifest, cache_bytes: int) -> int:
+    """Bytes of the shards that are read at once, and of all files beside them, which stay in the cache.
+
+    Raises:
+        UserError: they are more than the default cache and the one asked for, so that no stream may fill a disk.
+    """
+    shards = {shard.file for shard in manifest.shards}
+    beside = {MEAN} | {name for shard in manifest.shards for name in shard.files if name not in shards}
+    largest = max((manifest.files[name].bytes for name in shards), default=0)
+    needed = (LANES + FETCHERS) * largest + sum(manifest.files[name].bytes for name in beside)
+    most = max(cache_bytes, CACHE_BYTES)
+    require(needed <= most, f"{url} needs a cache of {needed:,} bytes, for {LANES + FETCHERS} shards of up to "
+            f"{largest:,} bytes and the files beside them, and this one may have {most:,}",
+            "download the folder, or pack it with a smaller --side or --quality")
+    return needed
 
 
 _FILES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".parquet", ".csv", ".jpg", ".jpeg",
@@ -109,8 +127,8 @@ def _fetch_manifest(url: str) -> Manifest:
     manifest_url, error = url_of(url, MANIFEST), UserError("")
     with TemporaryDirectory() as folder:
         for attempt in range(TRIES):
-            path = fetch(manifest_url, Path(folder) / f"{attempt}", "", limit=MANIFEST_BYTES, same_host=True,
-                         remedy=_REMEDY)
+            path = fetch(Download(manifest_url, "", MANIFEST_BYTES, same_host=True, remedy=_REMEDY,
+                                  folder_variable="TMPDIR"), Path(folder) / f"{attempt}")
             try:
                 return parse_record(Manifest, path.read_bytes(), manifest_url)
             except UserError as problem:  # truncated on the way, or not a manifest

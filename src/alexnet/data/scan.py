@@ -30,7 +30,7 @@ from alexnet.data.dataset import SourceImage
 from alexnet.data.images import BadImage
 from alexnet.data.packed import PackedDataset
 from alexnet.data.perceptual_hash import is_blank, perceptual_hash
-from alexnet.data.remarks import Kind, Remark, add_remarks
+from alexnet.data.remarks import ELONGATED, Kind, Remark, add_remarks
 
 VERSION = 4
 """Of the cache files. A change of what is recorded raises it."""
@@ -70,6 +70,13 @@ class Scan:
     """Rows of the images that cannot be decoded, and why."""
     remarks: Mapping[int, tuple[str, ...]]
     """Rows of the images of which something should be known, and the kinds of remarks."""
+
+    @property
+    def elongated(self) -> NDArray[np.int64]:
+        """Rows of the images with one side more than ELONGATED times as long as the other, the most elongated first."""
+        sides_N2 = np.sort(self.sizes_N2.astype(np.float64), 1)
+        rows = np.flatnonzero(sides_N2[:, 1] > ELONGATED * sides_N2[:, 0])
+        return rows[np.argsort(sides_N2[rows, 0] / sides_N2[rows, 1], kind="stable")]
 
     @property
     def blank(self) -> NDArray[np.int64]:

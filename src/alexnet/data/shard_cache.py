@@ -10,11 +10,14 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from alexnet._runtime.download import ChecksumError, fetch
+from alexnet._runtime.download import ChecksumError, Download, fetch
 from alexnet.data.manifest import FileRecord
 
 TRIES = 3
 """Downloads of a file whose checksum does not match, before that is an error."""
+
+STALL_SECONDS = 60.0
+"""How long a run that lasts for days waits for a network that has failed."""
 
 
 def url_of(folder_url: str, name: str) -> str:
@@ -26,14 +29,15 @@ def url_of(folder_url: str, name: str) -> str:
 class ShardCache:
     """The files of a packed folder at a URL, in a local folder. Without a URL they are in that folder already.
 
-    Only tars are evicted: the other files are small. Any number of threads and processes may use the same folder. A
-    process that reads a shard keeps it in its memory map even if another one removes the file.
+    All files count, and only tars are evicted: the others are small, or downloads that another process may resume. What
+    they take is missing for shards. Any number of threads and processes may use the same folder. A process that reads a
+    shard keeps it in its memory map even if another one removes the file.
     """
 
     def __init__(
         self, folder: Path, files: Mapping[str, FileRecord], url: str = "", capacity_bytes: int = 0,
     ) -> None:
-        """capacity_bytes: of all tars in the folders beside `folder` together."""
+        """capacity_bytes: of all files in the folders beside `folder` together."""
         self.folder, self.files, self.url, self.capacity_bytes = folder, files, url, capacity_bytes
         self._arriving: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -47,8 +51,10 @@ class ShardCache:
         path, record = self.folder / name, self.files[name]
         if not self.url or path.is_file():
             return path
-        download = partial(fetch, url_of(self.url, name), path, f"sha256:{record.sha256}", on_progress,
-                           size=record.bytes, same_host=True, remedy="try again; a run resumes with --resume")
+        source = Download(
+            url_of(self.url, name), f"sha256:{record.sha256}", record.bytes, size=record.bytes, same_host=True,
+            remedy="try again; a run resumes with --resume", stall_seconds=STALL_SECONDS)
+        download = partial(fetch, source, path, on_progress)
         with self._space_for(name):
             for _ in range(TRIES - 1):
                 with suppress(ChecksumError):
@@ -64,15 +70,12 @@ class ShardCache:
     @contextmanager
     def _space_for(self, name: str) -> Iterator[None]:
         """Evict shards until the cache has space for this file, and reserve the space for the `with` block."""
-        if not name.endswith(".tar"):
-            yield
-            return
         with self._lock:
             self._arriving[name] = self.files[name].bytes
             cached = self._least_recently_used_first()
             excess = sum(size for size, _ in cached) + sum(self._arriving.values()) - self.capacity_bytes
             for size, file in cached:
-                if excess > 0:
+                if excess > 0 and file.suffix == ".tar":
                     file.unlink(missing_ok=True)
                     excess -= size
         try:
@@ -82,9 +85,10 @@ class ShardCache:
                 del self._arriving[name]
 
     def _least_recently_used_first(self) -> list[tuple[int, Path]]:
-        """Bytes and path of each cached shard, of this and other data sets."""
+        """Bytes and path of each file in the cache, of this and other data sets, except those that arrive here."""
+        arriving = {self.folder / f"{name}.part" for name in self._arriving}
         found = []
-        for file in self.folder.parent.glob("*/*.tar"):
+        for file in {*self.folder.parent.glob("*/*")} - arriving:
             with suppress(FileNotFoundError):  # another process may evict it at this moment
                 status = file.stat()
                 found.append((status.st_mtime_ns, status.st_size, file))

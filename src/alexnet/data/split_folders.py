@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
-from alexnet.data.image_tree import ImageFolder, counted, some
+from alexnet.data.image_tree import ImageFolder, counted
 from alexnet.data.split_names import Kind, is_neutral, is_only_a_split, split_kinds
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, require, some
 
 ClassFolders = Mapping[str, ImageFolder]
 """For each class folder's name, the folder; folders without images too."""

@@ -18,7 +18,7 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """
     height, width, _ = pixels_HWC.shape
     shorter = min(height, width)
-    require(shorter > 0, f"an image of {width} x {height} pixels cannot be made a square")
+    require(shorter > 0, f"an image of {width} x {height} pixels is empty", "give an image with at least one pixel")
     rows, columns = side * height // shorter, side * width // shorter
     top, left = round((rows - side) / 2), round((columns - side) / 2)
     if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:

@@ -31,11 +31,11 @@ def tuning_images(packed: PackedDataset) -> NDArray[np.bool_]:
         UserError: the images are streamed, or too few.
     """
     require(type(packed) is PackedDataset, f"{packed.source} is not a packed folder on this machine",
-            "pack it with `alexnet pack`")
+            "pack the images with `alexnet pack SOURCE DEST`, and give DEST")
     train = packed.split("train")
     is_tuning_N = divide(train, together(train, TUNING_FOLDS), TUNING_FOLDS) == 0
-    require(0 < is_tuning_N.sum() < len(train), f"{len(train)} training images are too few to hold some of them out",
-            "give more images")
+    require(0 < is_tuning_N.sum() < len(train), f"{len(train)} training images are too few to hold some of them out "
+            "for tuning", "give more images")
     return is_tuning_N
 
 
@@ -59,8 +59,8 @@ def subset(
         return packed
     smallest = int(np.bincount(packed.split("train").labels, minlength=len(packed.classes)).min())
     require(images_per_class is None or 1 <= images_per_class <= smallest,
-            f"{images_per_class} training images per class are not to be had: the smallest class has {smallest}",
-            "give --images-per-class, and fewer")
+            f"{images_per_class} training images per class are more than the smallest class has, {smallest:,}",
+            f"give --images-per-class {smallest} or less" if smallest else "add images of each class")
     return SubsetDataset(packed.path, packed.manifest, images_per_class, draw, tuning, is_tuning_N)
 
 

@@ -12,12 +12,12 @@ from typing import TypeVar
 from alexnet.architecture.overrides import Json
 from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.dataset import Dataset, Ignored
-from alexnet.data.image_tree import some
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset, refuse_options
 from alexnet.data.url_images import is_url
+from alexnet.errors import some
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,27 @@ AnySource = TypeVar("AnySource", Dataset, PackedDataset)
 IGNORED_SHOWN = 3
 
 
-def brief_note(source: Dataset | PackedDataset, data: str, division: bool = True) -> str:
+def brief_note(
+    source: Dataset | PackedDataset, data: str, division: bool = True, broken: Mapping[str, int] | None = None,
+) -> str:
     """One line for commands that do not train: `photos: 303 images of 5 classes; ignored: ...`.
 
     Args:
         source: the data.
         data: what the user called it.
         division: say how data without a validation split is divided: `... no split of its own: 273 train, 30 val`.
+        broken: for each split, the images that cannot be decoded, if that is known of `source`; they are not counted.
     """
-    counts = Catalog(source).splits
+    broken = broken or {}
+    counts = {split: count - broken.get(split, 0) for split, count in Catalog(source).splits.items()}
     held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
     ignored = () if isinstance(source, PackedDataset) else source.ignored
     parts = [f"{data}: {sum(counts.values()):,} images of {len(source.classes):,} classes"]
     if held_out and division:
         parts.append(f"no validation split of its own: {counts.get('train', 0):,} are train, "
                      f"{counts.get('val', 0):,} val")
+    if left_out := sum(broken.values()):
+        parts.append(f"{left_out:,} more cannot be decoded")
     if ignored:
         ordered = sorted(ignored, key=lambda item: (-item.count, item.path))
         parts.append(f"ignored: {some(map(str, ordered), IGNORED_SHOWN)}")

@@ -104,7 +104,8 @@ def _walk(root: Path, files: list[str], skipped: dict[str, str]) -> Iterator[str
                             pending.append(path)
         except OSError as error:
             if not folder:
-                raise UserError(f"{root} cannot be listed: {error.strerror or error}") from error
+                raise UserError(f"{root} cannot be listed: {error.strerror or error}",
+                                "check the name and its permissions") from error
             skipped[f"{folder}/"] = f"cannot be listed: {error.strerror or error}"
 
 
@@ -173,7 +174,8 @@ def nest(tree: FileTree) -> Folder:
 
     def add(path: str) -> Folder:
         if path not in known:
-            require(path.count("/") < DEEPEST, f"{tree.source} has more than {DEEPEST} folders inside each other")
+            require(path.count("/") < DEEPEST, f"{tree.source} has more than {DEEPEST} folders inside each other",
+                    "move the images into fewer levels of folders")
             above, _, name = path.rpartition("/")
             known[path] = add(above).folders[name] = Folder(path)
         return known[path]

@@ -5,7 +5,10 @@ on one half of the images, and the expected calibration error (ECE) is measured 
 is in depends on its content alone, so that copies of an image stand on the same side, and so do near duplicates and the
 images of a group (`--group`).
 
-Shapes: N images, K classes.
+The mean of softmax outputs over ten views (§4.1) is less extreme than each of them, so it needs a temperature of its
+own, which divides each view's logits. It is fitted and measured on the same halves.
+
+Shapes: N images, V views of each, K classes; in functions, n and m images of those.
 """
 
 from __future__ import annotations
@@ -17,16 +20,26 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.folds import copies_and_groups, together
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.errors import UserError, require
+from alexnet.errors import require
 from alexnet.inference.grouped import design_effect, effective_images, group_sums, intraclass_correlation
 from alexnet.inference.held_apart import HeldApart, held_apart
-from alexnet.inference.metrics import Interval, predicted_classes
+from alexnet.inference.metrics import predicted_classes
 from alexnet.inference.predictor import Model
-from alexnet.models.checkpoint_json import CalibrationJson
+from alexnet.inference.statistics import Interval
+from alexnet.inference.temperature import (
+    fit_temperature,
+    fit_ten_view_temperature,
+    log_losses,
+    mean_softmax,
+    softmax,
+)
+from alexnet.models.checkpoint_json import TemperatureJson
 
 ECE_BINS = 15
 """Bins of equal width, as in Guo et al. 2017."""
@@ -34,16 +47,26 @@ ECE_BINS = 15
 FEWEST_IMAGES = 20
 """Images that each half needs at least."""
 
-MORE_IMAGES = ("give more images that the network was not trained on (often more than 100 are needed), or hold more "
-               "out and train again: alexnet pack PHOTOS PACKED --held-out 0.4, then alexnet train PACKED")
-"""The remedy for too few images."""
+
+def more_images(side: int | None = None) -> str:
+    """The remedy for too few images.
+
+    Args:
+        side: of the images that the network takes, which `alexnet pack` must have; None: not known.
+    """
+    packed = f"alexnet pack PHOTOS PACKED --side {'SIDE' if side is None else side} --held-out 0.4"
+    return ("give more images that the network was not trained on (often more than 100 are needed), or hold more out "
+            f"and train again: {packed}, then alexnet train PACKED with the options of this run, such as its --init or "
+            "--arch")
+
+
+def enough_images(images: int) -> bool:
+    """Whether `calibrate` can divide so many images into two halves that are large enough."""
+    return images >= 2 * FEWEST_IMAGES
+
 
 DRAWS = 1000
 """Random draws of the outcomes of a calibrated network."""
-
-_COLDEST, _HOTTEST = 0.01, 100.0
-"""Temperatures searched. A best one outside them means that there is none."""
-
 
 @dataclass(frozen=True)
 class CalibrationError:
@@ -69,7 +92,7 @@ class Calibration:
     fitted_images: int
     measured_images: int
     before: CalibrationError
-    """At temperature 1."""
+    """At temperature 1; for ten views, at the temperature of one view."""
     after: CalibrationError
 
     loss_change: float
@@ -95,8 +118,8 @@ class Calibration:
         tree = asdict(self) | {"helps": self.helps}
         return tree if self.groups is not None else {name: tree[name] for name in tree if name != "groups"}
 
-    def stored(self) -> CalibrationJson:
-        """What the checkpoint keeps."""
+    def stored(self) -> TemperatureJson:
+        """What the checkpoint keeps of it."""
         return {"temperature": self.temperature, "fitted_images": self.fitted_images,
                 "measured_images": self.measured_images, "ece_before": self.before.ece, "ece_after": self.after.ece}
 
@@ -106,16 +129,44 @@ def compute_logits(
     on_progress: Callable[[int, int], object] | None = None,
 ) -> NDArray[np.float32]:
     """The network's logits for the center crops of all images of a split: float32 [N, K], in the split's order."""
-    logits_NK = np.empty((len(split), len(model.classes)), np.float32)
+    return _compute_logits(model, split, model.preprocess, 1, batch_size, on_progress)[:, 0]
+
+
+def compute_ten_view_logits(
+    model: Model, split: PackedSplit, *, batch_size: int = 128,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.float32]:
+    """The network's logits for the ten views of all images of a split: float32 [N, 10, K], in the split's order.
+
+    They take ten times the time of `compute_logits`, and 40 bytes for each image and class: 2 GB for 50,000 images of
+    1,000 classes.
+
+    Args:
+        batch_size: views in a forward pass.
+    """
+    return _compute_logits(model, split, lambda pixels: model.preprocess.ten_views(pixels).flatten(0, 1), 10,
+                           max(1, batch_size // 10), on_progress)
+
+
+def _compute_logits(
+    model: Model, split: PackedSplit, views_of: Callable[[AnyPixels], Tensor], views: int, images_per_batch: int,
+    on_progress: Callable[[int, int], object] | None,
+) -> NDArray[np.float32]:
+    """The logits of some views of all images: float32 [N, V, K].
+
+    Args:
+        views_of: stored images -> their views, those of an image in a row: float [N x V, C, crop, crop].
+    """
+    logits_NVK = np.empty((len(split), views, len(model.classes)), np.float32)
     done = 0
-    for batch in batches(split, batch_size, device=model.preprocess.mean_HWC.device):
+    for batch in batches(split, images_per_batch, device=model.preprocess.mean_HWC.device):
         with torch.inference_mode():
-            outputs_NK = model.inference_network(model.preprocess(batch.pixels))
-        logits_NK[batch.indices] = outputs_NK.float().cpu().numpy()
+            outputs_VK = model.inference_network(views_of(batch.pixels))
+        logits_NVK[batch.indices] = outputs_VK.float().unflatten(0, (-1, views)).cpu().numpy()
         done += len(batch.indices)
         if on_progress:
             on_progress(done, len(split))
-    return logits_NK
+    return logits_NVK
 
 
 class Halves(NamedTuple):
@@ -146,6 +197,7 @@ def halve(split: PackedSplit) -> Halves:
 def calibrate(
     logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], together_N: NDArray[np.uint64],
     measured_N: NDArray[np.bool_] | None = None, groups_N: NDArray[np.uint64] | None = None,
+    side: int | None = None,
 ) -> Calibration:
     """Fit a temperature on one half of the images, and measure the calibration error on the other half.
 
@@ -155,29 +207,59 @@ def calibrate(
         together_N: a number for each image, equal for images of one half: content hashes, or `Halves.together_N`.
         measured_N: which images measure; default: all that do not fit.
         groups_N: equal for images that belong together; None: the images are independent.
+        side: of the images that the network takes, for the remedy in an error.
 
     Raises:
         UserError: there are too few images, or no temperature is best.
     """
     fit_N = fitting_half(together_N)
     measured_N = ~fit_N if measured_N is None else measured_N
-    fitted, measured = int(fit_N.sum()), int(measured_N.sum())
-    require(min(fitted, measured) >= FEWEST_IMAGES,
+    require(min(fit_N.sum(), measured_N.sum()) >= FEWEST_IMAGES,
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
-            f"few: each half needs {FEWEST_IMAGES}", MORE_IMAGES)
+            f"few: each half needs {FEWEST_IMAGES}", more_images(side))
     temperature = fit_temperature(logits_NK[fit_N], labels_N[fit_N])
-    probabilities = [softmax(logits_NK[measured_N] / divisor) for divisor in (1.0, temperature)]
-    labels_n, groups_n = labels_N[measured_N], None if groups_N is None else groups_N[measured_N]
-    before_n, after_n = (log_losses(each_nK, labels_n) for each_nK in probabilities)
-    change_n = after_n - before_n
-    groups, effective = None, float(measured)
-    if groups_n is not None:
-        groups = len(np.unique(groups_n))
-        effective = max(1.0, effective_images(measured, groups, design_effect(group_sums(change_n, groups_n))))
-    half = 1.959964 * float(change_n.std(ddof=1)) / effective**0.5
-    change = float(change_n.mean())
-    before, after = (calibration_error(each_nK, labels_n, groups_n) for each_nK in probabilities)
-    return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half), groups)
+    before_mK, after_mK = (softmax(logits_NK[measured_N] / divisor) for divisor in (1.0, temperature))
+    return _measure(temperature, int(fit_N.sum()), before_mK, after_mK, labels_N[measured_N],
+                    None if groups_N is None else groups_N[measured_N])
+
+
+def calibrate_ten_views(
+    logits_NVK: NDArray[np.float32], labels_N: NDArray[np.int64], one_view: float, together_N: NDArray[np.uint64],
+    measured_N: NDArray[np.bool_] | None = None, groups_N: NDArray[np.uint64] | None = None,
+) -> Calibration:
+    """Fit the temperature of the mean over views, and measure what it changes, on the halves of `calibrate`.
+
+    Args:
+        logits_NVK: of the network at temperature 1, for each view.
+        one_view: the temperature of `calibrate`, which the mean has had before.
+        labels_N, together_N, measured_N, groups_N: as for `calibrate`, which has found that there are enough images.
+
+    Raises:
+        UserError: no temperature is best.
+    """
+    fit_N = fitting_half(together_N)
+    measured_N = ~fit_N if measured_N is None else measured_N
+    temperature = fit_ten_view_temperature(logits_NVK[fit_N], labels_N[fit_N])
+    before_mK, after_mK = (mean_softmax(logits_NVK[measured_N], divisor) for divisor in (one_view, temperature))
+    return _measure(temperature, int(fit_N.sum()), before_mK, after_mK, labels_N[measured_N],
+                    None if groups_N is None else groups_N[measured_N])
+
+
+def _measure(
+    temperature: float, fitted: int, before_mK: NDArray[np.float64], after_mK: NDArray[np.float64],
+    labels_m: NDArray[np.int64], groups_m: NDArray[np.uint64] | None,
+) -> Calibration:
+    """Compare the probabilities before and after a temperature, of images that it was not fitted on."""
+    change_m = log_losses(after_mK, labels_m) - log_losses(before_mK, labels_m)
+    groups, effective = None, float(len(labels_m))
+    if groups_m is not None:
+        groups = len(np.unique(groups_m))
+        effective = max(1.0, effective_images(len(labels_m), groups, design_effect(group_sums(change_m, groups_m))))
+    half = 1.959964 * float(change_m.std(ddof=1)) / effective**0.5
+    change = float(change_m.mean())
+    interval = change - half, change + half
+    before, after = (calibration_error(each_mK, labels_m, groups_m) for each_mK in (before_mK, after_mK))
+    return Calibration(temperature, fitted, len(labels_m), before, after, change, interval, groups)
 
 
 def fitting_half(together_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -185,36 +267,6 @@ def fitting_half(together_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
     if not len(together_N):
         return np.zeros(0, bool)
     return together_N <= np.sort(together_N)[(len(together_N) - 1) // 2]
-
-
-def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> float:
-    """The temperature with the lowest mean negative log-probability of the true classes.
-
-    The loss is convex in the inverse temperature b. Its derivative is the mean over images of the logits' expectation,
-    under softmax(b logits), minus the true class's logit; bisection finds where it is zero.
-
-    Raises:
-        UserError: no temperature between 0.01 and 100 is best: the network is right about every image, or no better
-            than a guess.
-    """
-    logits = logits_NK.astype(np.float64)
-    require(bool(np.isfinite(logits).all()), "the network's logits are not finite", "use another checkpoint")
-    true_N = logits[np.arange(len(labels_N)), labels_N]
-
-    def slope(inverse: float) -> float:
-        return float(((softmax(inverse * logits) * logits).sum(1) - true_N).mean())
-
-    low, high = 1 / _HOTTEST, 1 / _COLDEST
-    if slope(low) >= 0:
-        raise UserError("no temperature is best: on these images the network is no better than a guess",
-                        "train it further, or check the labels")
-    if slope(high) <= 0:
-        raise UserError(f"no temperature is best: the network is right about all {len(labels_N)} images that fit it, "
-                        "so any lower one would be better", "give more images, among them ones that it gets wrong")
-    while high / low > 1 + 1e-7:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return 1 / low
 
 
 def calibration_error(
@@ -254,12 +306,6 @@ def _draws_of(
     return draw
 
 
-def log_losses(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The negative log-probability of each image's true class, in nats: float64 [N]."""
-    true_N: NDArray[np.float64] = probabilities_NK[np.arange(len(labels_N)), labels_N]
-    return -np.log(np.maximum(true_N, 1e-45))
-
-
 def expected_calibration_error(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:
     """Expected calibration error with ECE_BINS bins of equal width (Guo et al. 2017, equation 3).
 
@@ -272,9 +318,3 @@ def expected_calibration_error(confidence_N: NDArray[np.float64], right_N: NDArr
     bins_N = np.clip(np.ceil(confidence_N * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins_N, right_N.astype(np.float64) - confidence_N, ECE_BINS)
     return float(np.abs(gaps).sum() / len(confidence_N))
-
-
-def softmax(logits_NK: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities: float64 [N, K]."""
-    powers_NK = np.exp(logits_NK.astype(np.float64) - logits_NK.max(axis=1, keepdims=True))
-    return powers_NK / powers_NK.sum(axis=1, keepdims=True)

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.inference.metrics import Interval, fraction_interval, predicted_classes, wilson
+from alexnet.inference.metrics import fraction_interval, predicted_classes
+from alexnet.inference.statistics import Interval, wilson
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,17 @@ def baselines(labels_N: NDArray[np.int64], classes: Sequence[str]) -> Baselines:
     largest = np.flatnonzero(counts_K == counts_K.max())
     return Baselines(1 - 1 / len(classes), classes[largest[0]] if len(largest) == 1 else None,
                      1 - int(counts_K.max()) / len(labels_N))
+
+
+def classes_without_images(labels_N: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """The names of the network's classes of which no image was measured, in the network's order.
+
+    Args:
+        labels_N: true classes of the measured images.
+        classes: names of the network's classes.
+    """
+    present = set(labels_N.tolist())
+    return [name for label, name in enumerate(classes) if label not in present]
 
 
 def per_class_metrics(

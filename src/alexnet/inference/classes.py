@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from alexnet.data.imagenet_classes import comparable
-from alexnet.errors import UserError, closest_match, require, such_as
-
-_SHOWN = 5
-"""Class names that an error lists."""
+from alexnet.errors import UserError, closest_match, require, some, such_as
 
 
 class NamedOutputs(Protocol):
@@ -37,7 +34,7 @@ def map_labels(network: NamedOutputs, data_classes: Sequence[str]) -> Tensor:
     """
     require(network.class_names_known,
             f"the weights have no class names, so it is unknown which of their {len(network.classes):,} outputs stands "
-            f"for which of the data's classes ({shortened(data_classes)})",
+            f"for which of the data's classes ({some(data_classes)})",
             "give the names in the order of the outputs: --classes FILE, one a line, to evaluate or import; in Python "
             "alexnet.load(..., classes=[...])")
     return match_classes(network.classes, data_classes)
@@ -62,7 +59,7 @@ def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -
         raise UserError(
             f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes"
             f"{such_as(len(unknown), repr(unknown[0]))}{f' (did you mean {close}?)' if close else ''}",
-            f"evaluate on data with the network's classes ({shortened(network_classes)})")
+            f"evaluate on data with the network's classes ({some(network_classes)})")
     first: dict[int | None, str] = {}
     for name, place in zip(data_classes, found, strict=True):
         other = first.setdefault(place, name)
@@ -76,9 +73,3 @@ def _unique_index(names: Iterable[str]) -> dict[str, int]:
     names = list(names)
     counts = Counter(names)
     return {name: place for place, name in enumerate(names) if counts[name] == 1}
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first names, and how many more there are: "ash, birch, cedar, elm, fir and 7 more"."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from alexnet._runtime.arguments import whole_number
 from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
 from alexnet.data.remarks import Kind, view_remarks
 from alexnet.data.square import square
+from alexnet.data.url_images import is_url
 from alexnet.errors import UserError, require
 from alexnet.inference import confidence
 from alexnet.models.seen import SeenImages
@@ -27,6 +32,9 @@ BATCH_SIZE = 64
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
 """An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
+
+_ONE_IMAGE = (str, Path, bytes, np.ndarray, bytearray, memoryview, io.IOBase)
+"""What can be iterated over, and is no list of images; of the last three an error says how to give the image."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,11 @@ class Classifier(ABC):
     def is_calibrated(self) -> bool:
         """Whether a temperature makes the probabilities right as often as they say (`alexnet calibrate`)."""
 
+    @property
+    @abstractmethod
+    def has_ten_view_temperature(self) -> bool:
+        """Whether the mean over ten views has a temperature of its own."""
+
     @abstractmethod
     def probabilities(self, pixels_NHWC: NDArray[np.uint8], views: int = 1) -> NDArray[np.float32]:
         """The probability of each class: float32 [N, K].
@@ -90,13 +103,15 @@ class Classifier(ABC):
         Args:
             images: one image or many.
             top: number of classes.
-            views: 1 (the center crop) or 10 (§4.1).
+            views: 1 (the center crop) or 10 (§4.1), whose mean has a temperature of its own if `alexnet calibrate`
+                stored one, else that of one view.
 
         Raises:
-            BadImage: an image cannot be decoded; the error names it.
+            BadImage: an image cannot be decoded; the error, an `alexnet.UserError`, names it.
             UserError: `top` or `views` is out of range.
         """
-        require(top >= 1, f"top {top} must be at least 1")
+        require(whole_number("top", top, None) >= 1, f"top {top} must be at least 1")
+        require(whole_number("views", views, None) in (1, 10), f"views {views} must be 1 or 10")
         predictions: list[list[Prediction]] = []
         for pixels_NHWC in self.stored_batches(images, max(1, BATCH_SIZE // max(1, views))):
             outputs_NK = self.probabilities(pixels_NHWC, views)
@@ -123,7 +138,7 @@ class Classifier(ABC):
             remarks: what a user should know of the image is added to this set (data/remarks.py).
 
         Raises:
-            BadImage: the image cannot be decoded.
+            BadImage: the image cannot be decoded; it is an `alexnet.UserError`.
             UserError: it is of another type, or an array of another shape or type.
         """
         if isinstance(image, bytes):
@@ -133,11 +148,12 @@ class Classifier(ABC):
         elif isinstance(image, str | Path):
             pixels_HWC = image_files.decode(read_content(image), str(image), remarks=remarks)
         else:
-            raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
-                            "convert it with numpy.array(image)")
+            raise UserError("an image must be a path, encoded bytes or a uint8 array, and this one is of type "
+                            f"{type(image).__name__}", _remedy_for_type(image))
         shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
-        require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
-                f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
+        right = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
+        require(right, f"an image of shape {list(shape)} and type {dtype} is not uint8 [height, width, 3]",
+                _remedy_for_array(shape, dtype))
         stored_HWC = square(pixels_HWC, self.side)
         if remarks is not None:
             remarks |= view_remarks(shape[:2], stored_HWC)
@@ -147,8 +163,11 @@ class Classifier(ABC):
         self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE,
     ) -> Iterator[NDArray[np.uint8]]:
         """Batches of stored images: uint8 [N, side, side, 3], N up to `size`; one empty batch of none."""
-        if isinstance(images, str | Path | bytes | np.ndarray) or not isinstance(images, Iterable):
-            images = [images]
+        if isinstance(images, _ONE_IMAGE) or not isinstance(images, Iterable):
+            images = [images]  # type: ignore[list-item]  # `pixels` refuses what is no image
+        require(not isinstance(images, Mapping),
+                f"images must be one image or a list, and this is of type {type(images).__name__}",
+                "give list(images.values())")
         side, remaining = self.side, iter(images)
         batch = list(islice(remaining, size))
         while True:
@@ -159,13 +178,52 @@ class Classifier(ABC):
 
 def read_content(path: str | Path) -> bytes:
     """The bytes of an image's file. Raises BadImage, naming it, if it cannot be read or is no image by its size."""
+    if is_url(str(path)):
+        raise BadImage(f"{path} is a URL, and this reads files", "give the image's bytes, such as those of "
+                       "urllib.request.urlopen(url).read(), or give alexnet predict the URL")
     try:
         return image_files.read_bytes(path)
     except (OSError, ValueError) as error:  # a ValueError of a name that contains a NUL character
         if isinstance(error, UserError):
             raise
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadImage(f"{path} cannot be read: {reason}", "check the name, and who may read the file") from error
+        raise BadImage(f"{path} cannot be read: {reason}", "check the name and its permissions") from error
+
+
+def _remedy_for_type(image: object) -> str:
+    """What to give instead of an object that is no path, no encoded bytes and no array."""
+    if isinstance(image, Image.Image):  # its array may be a palette's numbers, and not rotated as EXIF says
+        return ("give the path or the bytes of its file; of an image without a file "
+                'numpy.array(image.convert("RGB"))')
+    if isinstance(image, bytearray | memoryview):
+        return "give bytes(image)"
+    if isinstance(image, io.IOBase):
+        return "give image.read() of a file that is open in binary mode, or its path"
+    if hasattr(image, "permute"):  # a tensor of torch, which this module does not import
+        return ("give uint8 [height, width, 3]: image.permute(1, 2, 0).numpy() of a uint8 tensor whose channels are "
+                "first; a list of such arrays for a batch")
+    return "give a path, the bytes of a file, numpy.uint8 [height, width, 3] in RGB, or a list of these"
+
+
+def _remedy_for_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """How to make uint8 [height, width, 3] in RGB of another array, where one can say."""
+    if dtype.kind in "OUS":
+        return "give a list of paths: list(array)"
+    if len(shape) == 4:
+        return "give a batch as a list of images: list(array)"
+    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
+        return "put the channels last: array.transpose(1, 2, 0)"
+    if dtype.kind == "f":
+        return "of values on 0 to 1: (array * 255).round().astype(numpy.uint8); on 0 to 255: array.round().astype(...)"
+    if dtype != np.uint8:
+        return "of values on 0 to 255: array.astype(numpy.uint8)"
+    if len(shape) == 2:
+        return "repeat the gray values: numpy.stack([array] * 3, 2)"
+    if len(shape) == 3 and shape[2] == 1:
+        return "repeat the gray values: array.repeat(3, 2)"
+    if len(shape) == 3 and shape[2] == 4:
+        return "give the path of the file, or of an opaque image array[..., :3]"
+    return ""
 
 
 def _largest(outputs_NK: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -37,14 +37,23 @@ def threshold_of(calibrated: bool, sure_from: float | None) -> float | None:
 
 
 def below_text(calibrated: bool, sure_from: float | None) -> str:
-    """What it means that the likeliest class is below the threshold, such as "below 50%, ..."."""
+    """What it means that the likeliest class is below the threshold."""
     if sure_from is None:
-        return "below 50%, its likeliest class is wrong more often than right"
+        return "the likeliest class has a probability below 50%, and is then wrong more often than right"
     percent = f"{100 * sure_from:.4g}%"
     if calibrated:
-        return f"below {percent}, the threshold of --sure, fewer than {percent} of such answers are right"
-    return (f"its likeliest class is below {percent}, the threshold of --sure; the network is not calibrated, so a "
-            "probability does not say how often it is right: alexnet calibrate RUN DATA")
+        return (f"the likeliest class has a probability below {percent}, the threshold of --sure, and is then right in "
+                f"fewer than {percent} of cases")
+    return (f"the likeliest class has a probability below {percent}, the threshold of --sure; the network is not "
+            "calibrated (alexnet calibrate RUN DATA), so a probability does not say how often it is right")
+
+
+def several_views_note(calibrated: bool, views: int, has_ten_view_temperature: bool) -> str:
+    """Say that the temperature of ten views is that of one view; "" for one view, or if ten have one of their own."""
+    if not calibrated or views == 1 or has_ten_view_temperature:
+        return ""
+    return ("the probabilities are calibrated for one view; those of ten views are averages, which are less well "
+            "calibrated")
 
 
 def always_sure_note(classes: int, calibrated: bool, sure_from: float | None) -> str:

@@ -6,14 +6,16 @@ Every image is decoded once (`data.scan`). With a trained network, labels are ch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet._runtime.arguments import data_name, optional_text, weights_name, whole_number
 from alexnet._runtime.progress import Bar
 from alexnet.architecture.overrides import Json
 from alexnet.data.catalog import Catalog
@@ -27,7 +29,12 @@ from alexnet.data.url_images import is_url
 from alexnet.errors import Finding, require
 
 if TYPE_CHECKING:  # imports torch, which a check without a network does without
+    from torch import device as Device
+
     from alexnet.inference.label_check import LabelCheck
+    from alexnet.inference.predictor import Model
+
+    Weights = str | PathLike[str] | Model
 
 INPUT_SIDE = 224
 """Input of the paper's network, in pixels (§3.5)."""
@@ -49,7 +56,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck(DataSummary):
-    """What a data set is, and what was found in it."""
+    """What a data set is, and what was found in it. `notes` count files, `images` those that can be decoded."""
 
     baseline: Baseline
     """The errors of classifiers that look at no image, with which a network's error compares."""
@@ -72,6 +79,13 @@ class DataCheck(DataSummary):
     scan: Scan | None
     """What was found in each image; None if they were not read."""
 
+    @property
+    def shown_notes(self) -> tuple[str, ...]:
+        """The notes, and why they have other numbers than `images` if that is so."""
+        if not self.broken or isinstance(self.catalog.source, PackedDataset):
+            return self.notes
+        return *self.notes, "numbers in notes are of files, also of those that cannot be decoded"
+
     def to_json(self) -> dict[str, Json]:
         """All that was found, as plain values."""
         tree: dict[str, Any] = super().to_json() | {
@@ -88,10 +102,9 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None, group: str | None = None,
-    run: str | Path | Sequence[str | Path] | None = None,
-    classes: Sequence[str] | None = None, quick: bool = False, side: int | None = None, device: str = "auto",
-    workers: int | None = None, progress: bool = False,
+    data: str | PathLike[str], *, labels: str | PathLike[str] | None = None, group: str | PathLike[str] | None = None,
+    run: Weights | Iterable[Weights] | None = None, classes: Sequence[str] | None = None, quick: bool = False,
+    side: int | None = None, device: str | Device = "auto", workers: int | None = None, progress: bool = True,
 ) -> DataCheck:
     """Check what a data set is understood to be, and what needs attention before training on it.
 
@@ -101,8 +114,8 @@ def check(
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
             packed folder.
         labels, group: As for `alexnet.train`.
-        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint. Several
-            networks, or the folder of `train --seeds` or `--folds`, find a few more of them.
+        run: A trained network, with whose features suspicious labels are found: a run folder, a checkpoint or a loaded
+            model. Several networks, or the folder of `train --seeds` or `--folds`, find a few more of them.
         classes: Names of the networks' outputs. Default: those that come with the weights.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
@@ -113,14 +126,18 @@ def check(
     Raises:
         UserError: The data does not exist or has no classes, or the run is not a trained network.
     """
-    require(not (run and quick), "a quick check reads no image, and labels are checked on images",
+    data, labels, group = data_name(data), optional_text("labels", labels), optional_text("group", group)
+    side, workers = (value if value is None else whole_number(name, value) for name, value in (
+        ("side", side), ("workers", workers)))
+    runs = _listed(run)
+    require(bool(runs) or classes is None, "--classes names the outputs of the network of --run", "leave it out")
+    require(not (runs and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
-    runs = [run] if isinstance(run, str | Path) else list(run or ())
     label_check, trained_side = (
         _check_labels(data, labels, group, runs, classes, device, progress) if runs else (None, None))
     source = open_source(data, labels, group)
     catalog, found, duplicates = Catalog(source), None, None
-    if not quick and not is_url(str(data)):
+    if not quick and not is_url(data):
         with Bar("checking", "images") if progress else nullcontext() as bar:
             found = scan(catalog, workers=workers, on_progress=bar)
         duplicates = find_duplicates(catalog, found)
@@ -131,7 +148,7 @@ def check(
     if label_check:
         findings = in_order([*findings, *_label_findings(label_check)])
     return DataCheck(
-        **vars(summarize(source, str(data), unusable)), baseline=baseline(catalog, unusable),
+        **vars(summarize(source, data, unusable)), baseline=baseline(catalog, unusable),
         findings=tuple(findings), broken=broken, sizes=_sizes(found), formats=_formats(found), duplicates=duplicates,
         labels=label_check, catalog=catalog, scan=found,
         not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, label_check)))
@@ -140,9 +157,19 @@ def check(
 # --- Parts ------------------------------------------------------------------------------------------------------------
 
 
+def _listed(run: Weights | Iterable[Weights] | None) -> list[str | Model]:
+    """The networks as a list. Raises UserError for an object that is none."""
+    if run is None:
+        return []
+    several = isinstance(run, Iterable) and not isinstance(run, str | bytes)
+    given: list[Any] = list(run) if several else [run]  # type: ignore[arg-type]
+    # A loaded model is recognized without importing its class, which needs torch.
+    return [each if hasattr(each, "preprocess") and hasattr(each, "seen") else weights_name(each) for each in given]
+
+
 def _check_labels(
-    data: str | Path, labels: str | Path | None, group: str | None, runs: Sequence[str | Path],
-    classes: Sequence[str] | None, device: str, progress: bool,
+    data: str, labels: str | None, group: str | None, runs: Sequence[str | Model],
+    classes: Sequence[str] | None, device: str | Device, progress: bool,
 ) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
@@ -152,11 +179,14 @@ def _check_labels(
     from alexnet.inference.predictor import load
     from alexnet.models.formats.recognize import runs_of_series
 
-    paths: list[str | Path] = []
+    models: list[Model] = []
     for run in runs:
-        paths += runs_of_series(Path(run)) or [run]
-    models = [load(path, choose_device(device), classes=classes) for path in paths]
-    packed = {side: open_or_stream(str(data), side, say=say if progress else silent, notes="none", labels=labels,
+        if isinstance(run, str):
+            paths: list[str | Path] = [*runs_of_series(Path(run))] or [run]
+            models += [load(path, choose_device(device), classes=classes) for path in paths]
+        else:
+            models.append(run)
+    packed = {side: open_or_stream(data, side, say=say if progress else silent, notes="none", labels=labels,
                                    group=group)
               for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
@@ -210,7 +240,7 @@ def _formats(found: Scan | None) -> dict[str, int]:
 
 
 def _not_checked(
-    data: str | Path, catalog: Catalog, found: Scan | None, duplicates: Duplicates | None, quick: bool,
+    data: str, catalog: Catalog, found: Scan | None, duplicates: Duplicates | None, quick: bool,
     labels: LabelCheck | None,
 ) -> list[str]:
     """What could not be checked, and why: a sentence each."""
@@ -218,7 +248,7 @@ def _not_checked(
     if packed:
         missing.append("the original files are not in a packed folder: their sizes and formats are not known; check "
                        f"the data that was packed, {catalog.source.source}")
-    if found is None and is_url(str(data)):
+    if found is None and is_url(data):
         missing.append("the images at a URL were not read: near duplicates and blank images are not known")
     elif found is None:
         missing.append("the images were not read (--quick): "

@@ -25,6 +25,9 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
 from alexnet.inference.metrics import Errors, GroupTally, classes_ahead, error_counts
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.quantized import FastNetwork
+from alexnet.models.wrappers import evaluation_mode, unwrapped
 
 ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
@@ -53,12 +56,29 @@ def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: in
     for network, preprocess in models:
         if views == 10:
             inputs = preprocess.ten_views(pixels)
-            logits_NVK = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
-            outputs.append(logits_NVK.softmax(-1).mean(1))
+            logits_NVK = network(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+            outputs.append(softmax_of_views(network, logits_NVK).mean(1))
         else:
             outputs.append(network(preprocess(pixels)).float().softmax(-1))
     total_NK: Tensor = sum(outputs[1:], outputs[0])
     return total_NK / len(models)
+
+
+def softmax_of_views(network: nn.Module, logits: Tensor) -> Tensor:
+    """Softmax outputs of views whose mean is taken afterwards (§4.1), at the temperature for this mean: float32.
+
+    The mean of softmax outputs is less extreme than they are, so the temperature that calibrates it is another one than
+    that of a single view, by which the network has divided its logits already.
+
+    Args:
+        network: one with two temperatures, also inside wrappers such as that of `torch.compile`; any other has none of
+            its own for ten views.
+        logits: of the network for some of the ten views, [..., K].
+    """
+    logits, inner = logits.float(), unwrapped(network)
+    if isinstance(inner, AlexNet | FastNetwork) and inner.ten_view_temperature is not None:
+        logits = logits * (inner.temperature / inner.ten_view_temperature)
+    return logits.softmax(-1)
 
 
 def predictions(
@@ -69,8 +89,8 @@ def predictions(
     """Yield the probabilities [N, K] and the indices [N] of each batch of a split, in order, every image once.
 
     Several ranks evaluate whole batches, those that one process would evaluate, so the probabilities are the same for
-    any world size. A rank has a contiguous range of them, which may be empty. The networks are put into evaluation
-    mode, and at the end into the mode that they were in.
+    any world size. A rank has a contiguous range of them, which may be empty. Meanwhile the networks are in evaluation
+    mode.
 
     Args:
         models: one network, or an ensemble.
@@ -85,26 +105,20 @@ def predictions(
     """
     device, size = device or torch.device("cpu"), max(1, batch_size // views)
     bounds, firsts = batch_bounds(len(split), size), rank_batches(len(split), size, share[1])
-    modes = [network.training for network, _ in models]
-    try:
-        for network, _ in models:
-            network.eval()
-        with closing(batches(split, size, device=device, start=firsts[share[0]], stop=firsts[share[0] + 1])) as source:
-            for count in range(1, max(np.diff(firsts)) + 1):
-                if batch := next(source, None):
-                    with torch.inference_mode():
-                        outputs_NK = probabilities(models, batch.pixels, views)
-                    yield outputs_NK, batch.indices
-                elif collective:
-                    no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
-                    with torch.inference_mode():
-                        probabilities(models, no_images, views)
-                if on_progress:
-                    ends = bounds[np.minimum(firsts[:-1] + count, firsts[1:])]
-                    on_progress(int((ends - bounds[firsts[:-1]]).sum()), len(split))
-    finally:
-        for (network, _), mode in zip(models, modes, strict=True):
-            network.train(mode)
+    with (evaluation_mode([network for network, _ in models]),
+          closing(batches(split, size, device=device, start=firsts[share[0]], stop=firsts[share[0] + 1])) as source):
+        for count in range(1, max(np.diff(firsts)) + 1):
+            if batch := next(source, None):
+                with torch.inference_mode():
+                    outputs_NK = probabilities(models, batch.pixels, views)
+                yield outputs_NK, batch.indices
+            elif collective:
+                no_images = torch.empty((0, split.side, split.side, 3), dtype=torch.uint8, device=device)
+                with torch.inference_mode():
+                    probabilities(models, no_images, views)
+            if on_progress:
+                ends = bounds[np.minimum(firsts[:-1] + count, firsts[1:])]
+                on_progress(int((ends - bounds[firsts[:-1]]).sum()), len(split))
 
 
 def rank_batches(images: int, batch_size: int, world: int) -> NDArray[np.int64]:

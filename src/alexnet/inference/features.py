@@ -77,7 +77,7 @@ def _flat(outputs: Tensor, pool: bool) -> Features:
 
 def check_layer(model: Model, layer: str, pool: bool) -> None:
     """Raise UserError for an unknown layer, and for pooling a layer that has no feature maps."""
-    network = model.network
+    network = model.plain_network
     network.named_layer(layer)
     with_maps = network.layer_names()[: len(network.features) + bool(network.arch.average_pool)]
     require(not pool or layer in with_maps,
@@ -90,7 +90,7 @@ def output_layer_note(model: Model, layer: str) -> str:
     fc7 is a hidden layer of the paper's network, and the output layer of a network with one hidden layer. "" for any
     other layer.
     """
-    arch = model.network.arch
+    arch = model.plain_network.arch
     last = len(arch.conv) + len(arch.dense) + 1
     if layer != f"fc{last}":
         return ""

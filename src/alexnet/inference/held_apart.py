@@ -34,12 +34,16 @@ class HeldApart:
 
     def describe(self) -> str:
         """What was left out, or could not be; "" if nothing was in common."""
-        parts = [f"{self.siblings:,} of a group with one of them or copies of one"] * bool(self.siblings) + [
-            f"{self.look_alikes_left_out:,} that look like one of them"] * bool(self.look_alikes_left_out)
-        said = [f"left out: {' and '.join(parts)}"] * bool(parts)
+        known = ("that is a copy of a calibration image or in its group" if self.siblings == 1 else
+                 "that are copies of calibration images or in their groups")
+        alike = ("that looks like a calibration image" if self.look_alikes_left_out == 1 else
+                 "that look like calibration images")
+        parts = [f"{self.siblings:,} {known}"] * bool(self.siblings) + [
+            f"{self.look_alikes_left_out:,} {alike}"] * bool(self.look_alikes_left_out)
+        said = [f"left out: {', and '.join(parts)}"] * bool(parts)
         if self.look_alikes_kept:
-            said.append(f"{self.look_alikes_kept:,} look like one of them and are measured, as so many of the images "
-                        "that fitted look alike")
+            said.append(f"{self.look_alikes_kept:,} look like calibration images and are measured, as many of the "
+                        "calibration images look alike, too")
         return "; ".join(said)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.extras import install_line
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, plural, require
 from alexnet.inference.features import Features
 
 PCA_COMPONENTS = 50
@@ -37,7 +37,8 @@ def embed(features_ND: Features) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
 
     images, units = features_ND.shape
-    require(images >= FEWEST_IMAGES, f"{images} images are too few for a map", f"give at least {FEWEST_IMAGES}")
+    require(images >= FEWEST_IMAGES, f"{plural(images, 'image')} {'is' if images == 1 else 'are'} too few for a map",
+            f"give at least {FEWEST_IMAGES}")
     require(bool(np.isfinite(features_ND).all()), "the features are not finite", "use another checkpoint or layer")
     components = PCA(min(PCA_COMPONENTS, images, units), random_state=0).fit_transform(features_ND)
     plane_N2: NDArray[np.float32] = TSNE(

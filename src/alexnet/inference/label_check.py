@@ -49,10 +49,10 @@ from alexnet.data.hold_out import deal_groups
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.inference.calibration import softmax
 from alexnet.inference.logistic_regression import fit_logistic_regression
 from alexnet.inference.neighbors import split_features
 from alexnet.inference.predictor import Model
+from alexnet.inference.temperature import softmax
 
 FOLDS = 5
 
@@ -130,8 +130,8 @@ class LabelCheck:
                     "trained on it, if there are any)" if several else "the network's features")
         memorized = (f" {'All networks were' if several else 'The network was'} trained on {self.seen:,} of the "
                      "images; where a wrong label has been memorized, it may not be found." if self.seen else "")
-        groups = (", or to another image of its group; only classes of which one fold would have all images are "
-                  "divided without regard to groups" if self.grouped else "")
+        groups = (", or to another image of its group; a class whose images are nearly all in one group is divided "
+                  "image by image" if self.grouped else "")
         return (f"{checked} images were checked by logistic regression on {features}, in {FOLDS} folds: no image was "
                 f"predicted by a classifier that was fitted to it{groups}. The predictions disagree with "
                 f"{self.error:.1%} of the labels; suspects are those that disagree with confidence.{memorized}")
@@ -266,7 +266,7 @@ def calibrate(
     logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], split_N: NDArray[np.int8],
 ) -> NDArray[np.float64]:
     """Class probabilities, float64 [N, K], with the temperature of least log loss for each split."""
-    # A grid and not `calibration.fit_temperature`, which refuses images that are all predicted right, or by chance.
+    # A grid and not `temperature.fit_temperature`, which refuses images that are all predicted right, or by chance.
     probabilities_NK = np.zeros(logits_NK.shape)
     for split in np.unique(split_N):
         inside = np.flatnonzero(split_N == split)

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.inference.grouped import GroupedSample, design_effect, effective_images, group_sums, joint_effect
-from alexnet.inference.statistics import Z
+from alexnet.inference.statistics import Interval, wilson
 from alexnet.models.checkpoint_json import ErrorsJson
-
-Interval = tuple[float, float]
-"""Lower and upper end."""
 
 
 @dataclass(frozen=True)
@@ -131,24 +128,6 @@ def fraction_interval(counted_N: NDArray[np.bool_], groups_N: NDArray[np.uint64]
     if groups_N is None or not images:
         return wilson(count, images)
     return sample_interval(count, images, (len(np.unique(groups_N)), design_effect(group_sums(counted_N, groups_N))))
-
-
-def wilson(count: float, images: float, z: float = Z) -> Interval:
-    """Wilson's score interval for a fraction; (0, 1) without images.
-
-    It covers the choice of images, and not that of the training seed.
-
-    Args:
-        count: number of errors, or of other images that are counted.
-        images: number of independent images.
-        z: quantile of the normal distribution; the default gives 95%.
-    """
-    if not images:
-        return 0.0, 1.0
-    p, n = count / images, images
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def count_errors(

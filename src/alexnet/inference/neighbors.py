@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.cache import cache_folder, is_writable
+from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.extras import install_line
+from alexnet._runtime.local_files import is_writable
 from alexnet._runtime.locks import file_lock
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
@@ -175,8 +176,8 @@ def _candidates(queries_QD: Features, reference_ND: Features, count: int) -> NDA
     try:
         import faiss
     except ImportError:
-        raise UserError(f"{total:,} images are more than the {EXACT:,} that are compared one by one",
-                        f"install faiss ({install_line('neighbors')}), or name a smaller set") from None
+        raise UserError(f"exact search is limited to {EXACT:,} images, and there are {total:,}",
+                        f"install faiss ({install_line('neighbors')}), or give a smaller reference set") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     generator = np.random.default_rng(0)
     lists = int(4 * total**0.5)

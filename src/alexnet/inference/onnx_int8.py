@@ -25,7 +25,7 @@ from alexnet.inference.held_apart import HeldApart, held_apart
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx as onnx_files
 from alexnet.models.formats.parity import example_input, exporter_silenced
-from alexnet.models.network_facts import QUANTIZED_KEY
+from alexnet.models.stored_network import QUANTIZED_KEY
 
 CALIBRATION_IMAGES = 256
 """Images whose activations set the range of 8 bits of each layer. They are taken evenly from those given."""
@@ -85,8 +85,8 @@ def export_int8(
     network = nn.Sequential(saved.preprocess(), saved.network()) if from_pixels else saved.network()
     calibrating = calibration.sample(CALIBRATION_IMAGES)
     apart = held_apart(calibration.subset(np.sort(calibrating)), measured)
-    require(bool(apart.kept_M.any()), f"all {len(measured):,} other images are copies, or of a group, of images that "
-            "int8 is calibrated on", "give images of other groups")
+    require(bool(apart.kept_M.any()), f"all {len(measured):,} other images are in a group with calibration images, "
+            "or copies of them", "give images of other groups")
     measured = measured if apart.kept_M.all() else measured.subset(np.flatnonzero(apart.kept_M))
     found: dict[str, Any] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.arguments import class_names, weights_name
 from alexnet._runtime.devices import choose_device
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
@@ -28,6 +30,7 @@ from alexnet.models.hooks import captured_outputs
 from alexnet.models.packaged import default_weights
 from alexnet.models.quantized import FastNetwork
 from alexnet.models.seen import SeenImages
+from alexnet.models.wrappers import evaluation_mode, unwrapped
 
 
 @dataclass
@@ -57,6 +60,13 @@ class Model(Classifier):
         return f"<Model: {len(self.classes):,} classes, {self.side}x{self.side} pixels{origin}>"
 
     @property
+    def plain_network(self) -> AlexNet:
+        """`network` without a wrapper such as that of `torch.compile`, which hides its layers and temperatures."""
+        inner = unwrapped(self.network)
+        assert isinstance(inner, AlexNet)
+        return inner
+
+    @property
     def inference_network(self) -> nn.Module:
         """The network that makes the predictions: `fast`, if there is one, else `network`."""
         return self.fast or self.network
@@ -67,12 +77,22 @@ class Model(Classifier):
 
     @property
     def is_calibrated(self) -> bool:
-        return self.network.temperature != 1.0
+        return self.plain_network.temperature != 1.0
+
+    @property
+    def has_ten_view_temperature(self) -> bool:
+        return self.plain_network.ten_view_temperature is not None
+
+    def temperature(self, views: int) -> float:
+        """What the logits of each of 1 or 10 views are divided by; 1 if the network is not calibrated."""
+        network = self.plain_network
+        own = network.ten_view_temperature if views == 10 else None
+        return network.temperature if own is None else own
 
     def probabilities(self, pixels_NHWC: NDArray[np.uint8], views: int = 1) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            outputs_NK = probabilities(
-                [(self.inference_network, self.preprocess)], self._on_device(pixels_NHWC), views)
+        network = self.inference_network
+        with torch.inference_mode(), evaluation_mode([network]):
+            outputs_NK = probabilities([(network, self.preprocess)], self._on_device(pixels_NHWC), views)
         return outputs_NK.cpu().numpy()
 
     def _on_device(self, pixels_NHWC: NDArray[np.uint8]) -> Tensor:
@@ -82,7 +102,7 @@ class Model(Classifier):
     @property
     def feature_layer(self) -> str:
         """The last hidden layer's activations: relu7 of the paper's network."""
-        return self.network.activation_names()[-1]
+        return self.plain_network.activation_names()[-1]
 
     def features(self, images: ImageInput | Iterable[ImageInput], layer: str | None = None) -> Tensor:
         """Compute a layer's output for the center crop of each image: float [N, units] or [N, maps, rows, columns].
@@ -95,11 +115,11 @@ class Model(Classifier):
         Raises:
             UserError: the network has no layer of that name.
         """
-        layer = layer or self.feature_layer
+        layer, network = layer or self.feature_layer, self.plain_network
         outputs: list[Tensor] = []
-        with captured_outputs(self.network, [layer]) as captured, torch.inference_mode():
+        with captured_outputs(network, [layer]) as captured, torch.inference_mode(), evaluation_mode([network]):
             for pixels_NHWC in self.stored_batches(images):
-                self.network(self.preprocess(self._on_device(pixels_NHWC)))
+                network(self.preprocess(self._on_device(pixels_NHWC)))
                 outputs.append(captured[layer])
         return torch.cat(outputs)
 
@@ -115,20 +135,20 @@ class Model(Classifier):
 
 
 def load(
-    path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
+    path_or_name: str | PathLike[str] | None = None, device: str | torch.device = "cpu", fast: bool = False,
     classes: Sequence[str] | None = None, arch: str | Arch | None = None,
 ) -> Model:
     """Load a trained model, in evaluation mode.
 
     Args:
-        path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of weights, or a name: `pretrained`, `torchvision`, which is downloaded once, or
-            hf://USER/NAME[@REVISION], on the Hugging Face Hub (`open_weights`). Default: the pretrained network in the
-            package.
+        path_or_name: a run's folder (its best checkpoint, else its last) or what `train` returned, a checkpoint, a
+            folder in the Hugging Face layout, a file of weights, or a name: `pretrained`, `torchvision`, which is
+            downloaded once, or hf://USER/NAME[@REVISION], on the Hugging Face Hub (`open_weights`). Default: the
+            pretrained network in the package.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
-        fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
-            differ by up to 0.03.
-        classes: names of the outputs, in their order; default: those that come with the weights.
+        fast: predict with int8 and, where the CPU has its instructions, bf16 (models/quantized.py): one image of 224
+            pixels takes a half to a quarter of the time, and probabilities differ by up to 0.04.
+        classes: a list of the names of the outputs, in their order; default: those that come with the weights.
         arch: the network, or the name of a preset, of a file that `torch.save(network.state_dict(), FILE)` wrote;
             default: the preset whose tensors have the same shapes.
 
@@ -141,20 +161,20 @@ def load(
             is absent.
     """
     model = load_model(path_or_name, device, fast, classes, arch)
-    if path_or_name is not None and is_state_dict(Path(path_or_name)):
+    if path_or_name is not None and is_state_dict(Path(weights_name(path_or_name))):
         for note in model.notes if model.class_names_known else model.notes[:-1]:  # the last is that of the names
             warnings.warn(f"{path_or_name}: {note}", stacklevel=2)
     return model
 
 
 def load_model(
-    path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
+    path_or_name: str | PathLike[str] | None = None, device: str | torch.device = "cpu", fast: bool = False,
     classes: Sequence[str] | None = None, arch: str | Arch | None = None,
 ) -> Model:
     """As `load`, without warnings, for callers that show `Model.notes`."""
     device = choose_device(device)  # before the file is read
-    return model_from_checkpoint(
-        open_weights(default_weights() if path_or_name is None else path_or_name, classes, arch), device, fast)
+    weights = default_weights() if path_or_name is None else weights_name(path_or_name)
+    return model_from_checkpoint(open_weights(weights, class_names(classes), arch), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:

@@ -25,19 +25,18 @@ from alexnet.data.numpy_preprocessing import center_views
 from alexnet.errors import UserError
 from alexnet.inference.classifier import Classifier
 from alexnet.models import packaged
-from alexnet.models.checkpoint_files import read_head, read_verified
-from alexnet.models.network_facts import (
-    METADATA_KEY,
-    QUANTIZED_KEY,
-    NetworkFacts,
-    find_head,
-    is_mean,
-    parse_facts,
-    parse_mean,
-    read_facts,
-)
+from alexnet.models.checkpoint_files import read_checkpoint_json, read_verified
 from alexnet.models.numpy_network import NumpyNetwork, softmax
 from alexnet.models.seen import SeenImages, seen_by_packaged
+from alexnet.models.stored_network import (
+    METADATA_KEY,
+    QUANTIZED_KEY,
+    StoredNetwork,
+    find_json,
+    is_mean,
+    parse_mean,
+    read_stored_network,
+)
 
 MOST_MULTIPLY_ADDS = 50e9
 """Of all images together, up to which NumPy is used: 206 images by the packaged network, 69 by the paper's. On one core
@@ -58,19 +57,23 @@ Arrays = Mapping[str, NDArray[Any]]
 class QuickModel(Classifier):
     """A network that NumPy or onnxruntime runs, for one view of each image."""
 
-    def __init__(self, facts: NetworkFacts, seen: SeenImages, logits: Logits, most_images: float) -> None:
-        self.classes, self.notes, self.seen = facts.classes, facts.notes, seen
+    def __init__(self, stored: StoredNetwork, seen: SeenImages, logits: Logits, most_images: float) -> None:
+        self.classes, self.notes, self.seen = stored.classes, stored.notes, seen
         self.most_images = most_images
         """Up to how many images it is faster than importing torch."""
-        self._facts, self._logits = facts, logits
+        self._stored, self._logits = stored, logits
 
     @property
     def side(self) -> int:
-        return self._facts.arch.input.side
+        return self._stored.arch.input.side
 
     @property
     def is_calibrated(self) -> bool:
-        return _temperature(self._facts) != 1.0
+        return _temperature(self._stored) != 1.0
+
+    @property
+    def has_ten_view_temperature(self) -> bool:
+        return "ten_views" in self._stored.calibration
 
     def probabilities(self, pixels_NHWC: NDArray[np.uint8], views: int = 1) -> NDArray[np.float32]:
         assert views == 1, "ten views need torch"
@@ -92,9 +95,9 @@ def load_quickly(path_or_name: str) -> QuickModel | None:
     try:
         if path.suffix == ".onnx" and path.is_file():
             return _onnx_model(path)
-        if (head := find_head(path_or_name)) is None:
+        if (json_file := find_json(path_or_name)) is None:
             return None
-        return _numpy_model(read_facts(head), *_read(head))
+        return _numpy_model(read_stored_network(json_file), *_read(json_file))
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ImportError,
             SafetensorError):
         return None
@@ -102,20 +105,20 @@ def load_quickly(path_or_name: str) -> QuickModel | None:
 
 def _read(path: Path) -> tuple[Arrays, SeenImages]:
     """The arrays of the packaged network or of a checkpoint, and its training images."""
-    if packaged.is_packaged_head(path):
-        head, stored = packaged.read_arrays(path)
-        return packaged.dequantize_arrays(stored), seen_by_packaged(head, stored)
-    checkpoint = read_head(path)
+    if packaged.is_packaged_json(path):
+        tree, arrays = packaged.read_arrays(path)
+        return packaged.dequantize_arrays(arrays), seen_by_packaged(tree, arrays)
+    checkpoint = read_checkpoint_json(path)
     arrays, hashes = (safetensors.numpy.load(read_verified(path.parent, checkpoint["files"][kind]))
                       for kind in ("weights", "seen"))
     return arrays, SeenImages.from_arrays(hashes, tuple(checkpoint["trained_on_unknown"]))
 
 
-def _numpy_model(facts: NetworkFacts, arrays: Arrays, seen: SeenImages) -> QuickModel:
-    arch, mean_HWC = facts.arch, arrays[packaged.MEAN]
+def _numpy_model(stored: StoredNetwork, arrays: Arrays, seen: SeenImages) -> QuickModel:
+    arch, mean_HWC = stored.arch, arrays[packaged.MEAN]
     _require_mean(mean_HWC, arch)
-    network = NumpyNetwork(arch, arrays, _temperature(facts))
-    return QuickModel(facts, seen, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)),
+    network = NumpyNetwork(arch, arrays, _temperature(stored))
+    return QuickModel(stored, seen, lambda pixels_NHWC: network(center_views(pixels_NHWC, arch.input, mean_HWC)),
                       MOST_MULTIPLY_ADDS / explain(arch).multiply_adds)
 
 
@@ -133,20 +136,20 @@ def _onnx_model(path: Path) -> QuickModel | None:
     if METADATA_KEY not in metadata or QUANTIZED_KEY in metadata:
         return None
     tree = json.loads(metadata[METADATA_KEY])
-    facts, mean_HWC = parse_facts(tree), parse_mean(tree["mean"])
-    _require_mean(mean_HWC, facts.arch)
+    stored, mean_HWC = StoredNetwork.from_export(tree), parse_mean(tree["mean"])
+    _require_mean(mean_HWC, stored.arch)
     (entry,) = session.get_inputs()
 
     def logits(pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        inputs = pixels_NHWC if entry.name == "pixels" else center_views(pixels_NHWC, facts.arch.input, mean_HWC)
+        inputs = pixels_NHWC if entry.name == "pixels" else center_views(pixels_NHWC, stored.arch.input, mean_HWC)
         logits_NK: NDArray[np.float32] = session.run(["logits"], {entry.name: inputs})[0]
         return logits_NK
 
-    return QuickModel(facts, SeenImages.from_text(tree["seen"]), logits, math.inf)
+    return QuickModel(stored, SeenImages.from_text(tree["seen"]), logits, math.inf)
 
 
-def _temperature(facts: NetworkFacts) -> float:
-    return facts.calibration.get("temperature", 1.0)
+def _temperature(stored: StoredNetwork) -> float:
+    return stored.calibration.get("temperature", 1.0)
 
 
 def _require_mean(mean_HWC: NDArray[Any], arch: Arch) -> None:

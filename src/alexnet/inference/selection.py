@@ -98,9 +98,9 @@ class Selection:
         share, usual = count / images, self.training_look_alikes
         found = f"{these} {'looks like a training image' if count == 1 else 'look like training images'}"
         if is_usual(count, images, usual):
-            flattered = "result is not a test error" if share >= NO_TEST else "error is too low"
-            return (f"{found}, as {usual:.0%} of the training images look like another one; unless they are alike by "
-                    f"nature, the {flattered}")
+            flattered = "the result is not a test error" if share >= NO_TEST else "the true error is higher"
+            return (f"{found} ({usual:.0%} of the training images also look like another training image), so this may "
+                    f"be normal for this data; if not, {flattered}")
         return (f"{found} (saved again?), so the "
                 + ("result is probably not a test error" if share >= NO_TEST else "error is probably too low"))
 
@@ -124,8 +124,8 @@ class Selection:
         if left_out := len(self.look_alikes):
             share, usual = left_out / (left_out + len(self.indices)), self.training_look_alikes
             parts.append(f"{left_out:,} that look like training images were left out" + (
-                f", but {usual:.0%} of the training images look like another one as well: if images are alike by "
-                "nature, those that are left are the harder ones" if is_usual(left_out, left_out + len(
+                f", but {usual:.0%} of the training images also look like another training image: if that is normal "
+                "for this data, the images that are left are the harder ones" if is_usual(left_out, left_out + len(
                     self.indices), usual) else f" ({share:.1%})"))
         if look_alikes := self.describe_look_alikes():
             parts.append(look_alikes)

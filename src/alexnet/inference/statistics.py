@@ -1,4 +1,4 @@
-"""Statistics of all comparisons: the 5% level and 80% power, Holm's correction, and Student's t without SciPy.
+"""Statistics: Wilson's 95% interval, the 5% level and 80% power of tests, Holm's correction, Student's t without SciPy.
 
 The power of a t test is that of the noncentral t distribution, integrated over the estimated standard deviation.
 
@@ -11,6 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
 
 SIGNIFICANCE = 0.05
 """Level of every test."""
@@ -29,6 +32,24 @@ _STEPS = 2000
 
 _MANY = 100
 """Degrees of freedom from which `critical_value` uses an expansion about the normal quantile."""
+
+
+def wilson(count: float, images: float, z: float = Z) -> Interval:
+    """Wilson's score interval for a fraction; (0, 1) without images.
+
+    It covers the choice of images, and not that of the training seed.
+
+    Args:
+        count: number of errors, or of other images that are counted.
+        images: number of independent images.
+        z: quantile of the normal distribution; the default gives 95%.
+    """
+    if not images:
+        return 0.0, 1.0
+    p, n = count / images, images
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

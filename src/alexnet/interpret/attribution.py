@@ -101,7 +101,7 @@ def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArra
     network = model.network
     layers = [entry.name for entry in explain(network.arch).layers if len(entry.output_shape) == 3]
     if layer not in layers:
-        raise UserError(f"{network.arch.name} has no maps called {layer!r} to weigh", did_you_mean(layer, layers))
+        raise UserError(f"{network.arch.name} has no layer {layer!r} with feature maps", did_you_mean(layer, layers))
     with captured_outputs(network, [layer]) as captured, torch.enable_grad():
         logit = network(view_NCHW)[0, target]
     maps_NCHW = captured[layer]

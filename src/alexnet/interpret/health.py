@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding
+from alexnet.inference.calibration import enough_images
 from alexnet.inference.grouped import GroupedSample
-from alexnet.inference.metrics import sample_interval, wilson
+from alexnet.inference.metrics import sample_interval
+from alexnet.inference.statistics import wilson
 from alexnet.interpret.activations import ActivationReport
 
 SATURATED_SHARE = 0.5
@@ -245,9 +247,15 @@ def result_findings(
         return [Finding("loss_above_uniform", "", f"the validation loss is {loss:.3f}, above ln({classes}) = "
                         f"{chance:.3f}, that of the same probability for every class, while the top-1 error is "
                         f"{error:.1%}: the network is far too confident where it is wrong",
-                        ("" if is_pretrained else "start from trained weights (--init), or ")
-                        + "correct the confidence with `alexnet calibrate`")]
+                        _confidence_remedy(images, is_pretrained))]
     return []
+
+
+def _confidence_remedy(images: int, is_pretrained: bool) -> str:
+    """What helps a network that is too confident; `calibrate` only where the validation images suffice for it."""
+    ways = [] if is_pretrained else ["start from trained weights (--init)"]
+    ways += ["correct the confidence with `alexnet calibrate`"] if enough_images(images) else []
+    return ", or ".join(ways or ["add images, and train for fewer epochs"])
 
 
 def exploding_loss(loss: float, classes: int, steps: int | None) -> Finding | None:

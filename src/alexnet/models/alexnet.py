@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.architecture.arithmetic import check_size, explain
-from alexnet.architecture.spec import Arch
+from alexnet.architecture.spec import Arch, layer_kind_and_number
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.models.convolutions import Convolutions
 from alexnet.models.initialization import initialize
@@ -27,24 +27,28 @@ class AlexNet(nn.Module):
     `arch.state_keys` asks for them.
     """
 
-    def __init__(self, arch: Arch, seed: int | None = 0, temperature: float = 1.0) -> None:
+    def __init__(
+        self, arch: Arch, seed: int | None = 0, temperature: float = 1.0, ten_view_temperature: float | None = None,
+    ) -> None:
         """Build the layers and draw their weights.
 
         Args:
             arch: the network's numbers.
-            seed: decides the weights, together with `arch` alone; torch's global random state plays no part. None: the
-                weights are loaded afterwards, so they are not drawn.
+            seed: decides the weights, together with `arch` alone; torch's global random state plays no part, and stays
+                as it is. None: the weights are loaded afterwards, so they are not drawn.
             temperature: divides the logits, so that the softmax gives calibrated probabilities (`alexnet calibrate`).
+            ten_view_temperature: the one for the mean over ten views, which `inference.evaluate.softmax_of_views` uses;
+                the logits of `forward` are divided by `temperature` alone. None: that of one view.
 
         Raises:
             UserError: `arch.input.crop` is too small for the layers; no tensor has been made.
         """
         super().__init__()
         sizes = {layer.name: layer for layer in explain(arch).layers}
-        self.arch, self.temperature = arch, temperature
+        self.arch, self.temperature, self.ten_view_temperature = arch, temperature, ten_view_temperature
 
-        features = _convolutions(arch)
         average = {"average_pool": nn.AdaptiveAvgPool2d(arch.average_pool)} if arch.average_pool else {}
+        features = _convolutions(arch)
         inputs = math.prod(sizes[list(average or features)[-1]].output_shape)
         classifier = _fully_connected(arch, inputs)
 
@@ -53,6 +57,8 @@ class AlexNet(nn.Module):
         self.features = _sequential(Convolutions, features, arch)
         self.avgpool = next(iter(average.values()), nn.Identity())
         self.classifier = _sequential(nn.Sequential, classifier, arch)
+        if torch.get_default_dtype() != torch.float32:  # preprocessing and checkpoints are float32
+            self.float()
         if seed is not None:
             initialize(self.weight_layers(), arch, seed)
 
@@ -91,9 +97,10 @@ class AlexNet(nn.Module):
                     did_you_mean(name, trainable))
         require(set(frozen) != set(trainable), f"freezing {layers} leaves nothing to train",
                 f"leave out {trainable[-1]}")
-        numbers = {_number(name) for name in frozen}
-        self._frozen = [self.named_layer(name) for name in self._names if _number(name) in numbers
-                        and name.startswith(("conv", "fc", "norm"))]
+        numbers = {layer_kind_and_number(name)[1] for name in frozen}
+        parts = [(name, *layer_kind_and_number(name)) for name in self._names]
+        self._frozen = [self.named_layer(name) for name, kind, number in parts
+                        if number in numbers and kind in ("conv", "fc", "norm")]
         for layer in self._frozen:
             layer.requires_grad_(False)
         self.train(self.training)
@@ -143,8 +150,8 @@ def _convolutions(arch: Arch) -> dict[str, nn.Module]:
     maps = 3
     for number, conv in enumerate(arch.conv, 1):
         convolution = CeilConv2d if arch.conv_rounding == "ceil" else nn.Conv2d
-        layers[f"conv{number}"] = convolution(
-            maps, conv.width, conv.kernel, conv.stride, conv.padding, conv.dilation, arch.groups(number))
+        layers[f"conv{number}"] = _undrawn(
+            convolution, maps, conv.width, conv.kernel, conv.stride, conv.padding, conv.dilation, arch.groups(number))
         maps = conv.width
         for step in arch.post_ops(number):
             if step == "act":
@@ -168,16 +175,29 @@ def _fully_connected(arch: Arch, inputs: int) -> dict[str, nn.Module]:
     """The fully connected layers with activation and dropout, and the output layer, by name."""
     layers: dict[str, nn.Module] = {}
     for number, dense in enumerate(arch.dense, len(arch.conv) + 1):
+        # In training, `Strategy.use_global_layers` replaces it by one whose random numbers are a function of the step.
         dropout = {f"dropout{number}": nn.Dropout(arch.dropout)} if arch.dropout else {}
         layers |= dropout if arch.dropout_on_inputs else {}
-        layers[f"fc{number}"] = nn.Linear(inputs, dense.width)
+        layers[f"fc{number}"] = _undrawn(nn.Linear, inputs, dense.width)
         if arch.dense_norm:
             layers[f"norm{number}"] = nn.BatchNorm1d(dense.width)
         layers[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
         layers |= {} if arch.dropout_on_inputs else dropout
         inputs = dense.width
-    layers[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = nn.Linear(inputs, arch.classes)
+    layers[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = _undrawn(nn.Linear, inputs, arch.classes)
     return layers
+
+
+def _undrawn(kind: type[nn.Module], *sizes: int) -> nn.Module:
+    """A layer whose weights torch does not draw: `initialize` draws them, or they are loaded.
+
+    torch's own draws would take 0.2 s for the paper's 61 million weights, and change its global random state. Its
+    `skip_init` fails for tensors without data (FakeTensorMode), so a class without the method makes the layer.
+    """
+    undrawn = type(kind.__name__, (kind,), {"reset_parameters": lambda layer: None})
+    layer = undrawn(*sizes)
+    layer.__class__ = kind
+    return layer
 
 
 def _sequential(kind: type[nn.Sequential], layers: dict[str, nn.Module], arch: Arch) -> nn.Sequential:
@@ -187,8 +207,3 @@ def _sequential(kind: type[nn.Sequential], layers: dict[str, nn.Module], arch: A
     for name, layer in layers.items():
         sequence.add_module(name, layer)
     return sequence
-
-
-def _number(name: str) -> str:
-    """conv1 -> 1; nothing for average_pool."""
-    return name.lstrip("abcdefghijklmnopqrstuvwxyz_")

@@ -1,9 +1,9 @@
 """Checkpoints: save and load weights, preprocessing, classes and training state, atomically and with checksums.
 
-A checkpoint is a folder. `checkpoint.json`, the head, holds everything that is not a tensor, and names the safetensors
-files with their SHA-256. A tensor file's name contains its step and checksum, so a save never overwrites a file that
-the current head names; replacing the head is the moment at which the new state is valid. If the process is killed at
-any point, the folder holds the old state or the new one, complete. Loading executes nothing: the files are JSON and
+A checkpoint is a folder. `checkpoint.json` holds everything that is not a tensor, and names the safetensors files with
+their SHA-256. A tensor file's name contains its step and checksum, so a save never overwrites a file that the current
+checkpoint.json names; replacing that one is the moment at which the new state is valid. If the process is killed at any
+point, the folder holds the old state or the new one, complete. Loading executes nothing: the files are JSON and
 safetensors.
 
 A folder that training resumes from keeps the state before as well, under `checkpoint.previous.json`: if the latest
@@ -32,18 +32,18 @@ from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import UserError
+from alexnet.errors import UserError, reason_of
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint_files import (
     CHECKPOINT_FORMAT,
-    HEAD,
+    JSON_FILE,
     OTHER_CHECKPOINT,
-    PREVIOUS_HEAD,
+    PREVIOUS_JSON_FILE,
+    CheckpointJson,
     DamagedCheckpointError,
-    Head,
     TensorFile,
     locate,
-    read_head,
+    read_checkpoint_json,
     read_verified,
     written_by,
 )
@@ -76,7 +76,7 @@ class Checkpoint:
     class_names_known: bool = True
     """False: the weights came without class names, so no output can be matched with a class of a data set."""
     calibration: CalibrationJson = field(default_factory=CalibrationJson)
-    """The temperature that the predictions use, which leaves the weights as they are."""
+    """The temperatures that the predictions use, which leave the weights as they are."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the software that wrote the file that this was loaded from, as far as it says: alexnet, its commit, torch.
     Saving writes those of the software that saves."""
@@ -87,17 +87,24 @@ class Checkpoint:
         """Build the network with these weights, in evaluation mode, on the CPU.
 
         Args:
-            calibrated: divide the logits by the temperature of `calibration`, if there is one. False: the network as it
-                was trained.
+            calibrated: divide the logits by the temperature of `calibration`, if there is one; for the mean over ten
+                views, by its own. False: the network as it was trained.
         """
-        temperature = self.calibration.get("temperature", 1.0) if calibrated else 1.0
-        network = AlexNet(self.arch, seed=None, temperature=temperature)
+        found = self.calibration if calibrated else CalibrationJson()
+        network = AlexNet(self.arch, seed=None, temperature=found.get("temperature", 1.0),
+                          ten_view_temperature=found.get("ten_views", {}).get("temperature"))
         network.load_state_dict(self.weights)
         return network.eval()
 
     def preprocess(self) -> Preprocess:
         """Build the preprocessing that belongs to the network."""
         return Preprocess(self.arch.input, self.mean_HWC)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained weights and biases: `weights` without the running statistics of batch normalization."""
+        statistics = (".running_mean", ".running_var", ".num_batches_tracked")
+        return sum(tensor.numel() for key, tensor in self.weights.items() if not key.endswith(statistics))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,7 +170,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         files["seen"] = _save_seen(checkpoint.seen, folder, written)
         if checkpoint.velocity:
             _keep_previous(folder, step)
-        replace_durably(folder / HEAD, _head_bytes(checkpoint, files))
+        replace_durably(folder / JSON_FILE, _json_bytes(checkpoint, files))
     except OSError:
         _delete_unnamed(folder, written)
         raise
@@ -182,24 +189,24 @@ def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> TensorFil
     return {"file": path.name, "bytes": len(data), "sha256": digest}
 
 
-def _head_bytes(checkpoint: Checkpoint, files: dict[str, TensorFile]) -> bytes:
-    head: Head = {
+def _json_bytes(checkpoint: Checkpoint, files: dict[str, TensorFile]) -> bytes:
+    tree: CheckpointJson = {
         "format": CHECKPOINT_FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
         "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
         "calibration": checkpoint.calibration, "trained_on_unknown": list(checkpoint.seen.unknown), "files": files,
         "versions": {**software_versions(), "torch": torch.__version__}}
-    # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
-    digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
-    return json.dumps({**head, "sha256": digest}, indent=1).encode()
+    # The file holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
+    digest = hashlib.sha256(json.dumps(tree, indent=1).encode()).hexdigest()
+    return json.dumps({**tree, "sha256": digest}, indent=1).encode()
 
 
 def _keep_previous(folder: Path, step: int) -> None:
-    """Copy the current head to `PREVIOUS_HEAD`, unless it is damaged or is not of an earlier step."""
+    """Copy checkpoint.json to `PREVIOUS_JSON_FILE`, unless it is damaged or is not of an earlier step."""
     with suppress(UserError):
-        if int(read_head(folder / HEAD)["training"].get("step", 0)) < step:
-            replace_durably(folder / PREVIOUS_HEAD, (folder / HEAD).read_bytes())
+        if int(read_checkpoint_json(folder / JSON_FILE)["training"].get("step", 0)) < step:
+            replace_durably(folder / PREVIOUS_JSON_FILE, (folder / JSON_FILE).read_bytes())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -212,11 +219,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
-    """Delete those files that neither head names."""
+    """Delete those files that no JSON file of the folder names."""
     named: set[str] = set()
-    for head in (HEAD, PREVIOUS_HEAD):
+    for name in (JSON_FILE, PREVIOUS_JSON_FILE):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            named |= {entry["file"] for entry in json.loads((folder / head).read_text())["files"].values()}
+            named |= {entry["file"] for entry in json.loads((folder / name).read_text())["files"].values()}
     for path in candidates:
         if path.name not in named:
             path.unlink(missing_ok=True)
@@ -237,20 +244,20 @@ def load(path: Path, *, with_velocity: bool = False, fall_back: bool = True) -> 
         UserError: a file is missing, damaged, or of another version's format; the error names it.
     """
     folder = locate(path)
-    heads = [folder / HEAD, *([folder / PREVIOUS_HEAD] if fall_back else [])]
+    candidates = [folder / JSON_FILE, *([folder / PREVIOUS_JSON_FILE] if fall_back else [])]
     if folder == path / "best" and fall_back:
-        heads += [path / "last" / HEAD, path / "last" / PREVIOUS_HEAD]
+        candidates += [path / "last" / JSON_FILE, path / "last" / PREVIOUS_JSON_FILE]
     damage: DamagedCheckpointError | None = None
-    for head in heads:
-        if damage and not head.is_file():
+    for file in candidates:
+        if damage and not file.is_file():
             continue
         try:
-            loaded = _read(head, with_velocity)
+            loaded = _read(file, with_velocity)
         except DamagedCheckpointError as error:
             damage = damage or error
             continue
         if damage:
-            warnings.warn(f"{damage.problem}; {head} is used instead, of step {loaded.training.get('step', 0):,}",
+            warnings.warn(f"{damage.problem}; {file} is used instead, of step {loaded.training.get('step', 0):,}",
                           stacklevel=1)
         elif fall_back and folder == path / "last" and math.isfinite(loaded.training.get("best_error", math.inf)):
             warnings.warn(f"{path} has no best/, although an epoch of the run was validated; {folder} is used instead, "
@@ -261,38 +268,40 @@ def load(path: Path, *, with_velocity: bool = False, fall_back: bool = True) -> 
 
 
 def _read(path: Path, with_velocity: bool) -> Checkpoint:
-    """The checkpoint of one head."""
-    head = read_head(path)
+    """The checkpoint that one JSON file describes."""
+    tree = read_checkpoint_json(path)
     try:
-        weights = _read_tensors(path.parent, head["files"]["weights"])
+        weights = _read_tensors(path.parent, tree["files"]["weights"])
         return Checkpoint(
-            arch=from_json(Arch, head["arch"]), classes=tuple(map(str, head["classes"])),
-            class_names_known=bool(head["class_names_known"]),
+            arch=from_json(Arch, tree["arch"]), classes=tuple(map(str, tree["classes"])),
+            class_names_known=bool(tree["class_names_known"]),
             mean_HWC=weights.pop("preprocess.mean"), weights=weights,
-            recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
-            velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
-            raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
-            if with_velocity and "raw_weights" in head["files"] else {},
-            training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
-            versions=written_by(head), path=path.parent if path.name == HEAD else path)
+            recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None,
+            velocity=_read_tensors(path.parent, tree["files"]["velocity"]) if with_velocity else {},
+            raw_weights=_read_tensors(path.parent, tree["files"]["raw_weights"])
+            if with_velocity and "raw_weights" in tree["files"] else {},
+            training=StateJson(**tree["training"]), errors=ErrorsJson(**tree["errors"]), provenance=tree["provenance"],
+            calibration=calibration_from_json(tree["calibration"]), seen=_read_seen(path.parent, tree),
+            versions=written_by(tree), path=path.parent if path.name == JSON_FILE else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
-        raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", OTHER_CHECKPOINT) from error
+        raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({reason_of(error)})",
+                                     OTHER_CHECKPOINT) from error
 
 
 def read_calibration(folder: Path) -> CalibrationJson:
     """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
-    return calibration_from_json(read_head(folder / HEAD)["calibration"])
+    return calibration_from_json(read_checkpoint_json(folder / JSON_FILE)["calibration"])
 
 
-def _read_seen(folder: Path, head: Head) -> SeenImages:
-    """The seen images; not recorded, with a warning, if their file is damaged, which both heads may share."""
+def _read_seen(folder: Path, tree: CheckpointJson) -> SeenImages:
+    """The seen images; not recorded, with a warning, if their file is damaged: the checkpoint before may have the same.
+    """
     try:
-        tensors = _read_tensors(folder, head["files"]["seen"])
+        tensors = _read_tensors(folder, tree["files"]["seen"])
     except DamagedCheckpointError as error:
         warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
         return SeenImages.not_recorded(f"the weights in {folder}")
-    return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
+    return SeenImages.from_tensors(tensors, tuple(map(str, tree["trained_on_unknown"])))
 
 
 def _read_tensors(folder: Path, entry: TensorFile) -> dict[str, Tensor]:
@@ -300,4 +309,4 @@ def _read_tensors(folder: Path, entry: TensorFile) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # more kinds than SafetensorError: the checksum is right, so the file was written so
-        raise DamagedCheckpointError(f"{folder / name} is no safetensors file", OTHER_CHECKPOINT) from error
+        raise DamagedCheckpointError(f"{folder / name} is not a safetensors file", OTHER_CHECKPOINT) from error

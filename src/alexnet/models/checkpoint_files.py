@@ -1,26 +1,27 @@
-"""The files of a checkpoint folder and their format number: find them, read the head and the tensors' bytes. No torch.
+"""The files of a checkpoint folder and their format number: find them, read the JSON and the tensors' bytes. No torch.
 
 `checkpoint.py` says what the files are, writes them, and makes tensors of the bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import Json
-from alexnet.errors import UserError
+from alexnet.errors import UserError, closest_match, plural, some
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
 from alexnet.models.provenance import Provenance
 
 CHECKPOINT_FORMAT = 6
 """Of checkpoint.json and the tensor files that it names."""
 
-HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
+JSON_FILE, PREVIOUS_JSON_FILE = "checkpoint.json", "checkpoint.previous.json"
 
 OTHER_CHECKPOINT = "use the run's other checkpoint (best/ or last/)"
 """The remedy for a damaged one."""
@@ -36,7 +37,7 @@ class TensorFile(TypedDict):
     sha256: str
 
 
-class Head(TypedDict):
+class CheckpointJson(TypedDict):
     """checkpoint.json, without the SHA-256 of itself that the file also has."""
 
     format: int
@@ -52,12 +53,16 @@ class Head(TypedDict):
     """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
     files: dict[str, TensorFile]
     versions: dict[str, str]
-    """Of the software that wrote it: torch, and since they are recorded alexnet and its commit (`written_by`)."""
+    """Of the software that wrote it: torch, alexnet and, of a clone, its commit (`written_by`)."""
 
 
-def written_by(head: Mapping[str, Any]) -> dict[str, str]:
-    """The versions of the software that wrote a head, by name; empty if it does not say."""
-    versions = head.get("versions")
+def written_by(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The versions of the software that wrote a checkpoint or an exported file, by name; empty if it does not say.
+
+    Args:
+        tree: of its JSON.
+    """
+    versions = tree.get("versions")
     return {str(name): str(number) for name, number in versions.items()} if isinstance(versions, dict) else {}
 
 
@@ -68,14 +73,31 @@ def locate(path: Path) -> Path:
         UserError: there is none.
     """
     for candidate in (path, path / "best", path / "last"):
-        if (candidate / HEAD).is_file():
+        if (candidate / JSON_FILE).is_file():
             return candidate
-    if path.name == HEAD and path.is_file():
+    if path.name == JSON_FILE and path.is_file():
         return path.parent
     require_no_url(path, "checkpoints")
     require_single_run(path)
-    raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
-                    f"give a run's folder or its best/ or last/, which hold a {HEAD}")
+    other = f"give a run's folder or its best/ or last/, which hold a {JSON_FILE}"
+    if path.exists():
+        raise UserError(f"{path} is not a checkpoint", other)
+    raise UserError(f"{path} does not exist", did_you_mean_weights(path) or other)
+
+
+def did_you_mean_weights(path: Path, names: Sequence[str] = ()) -> str:
+    """The remedy for a path that does not exist: the closest run or file beside it, or name of weights; "" if none is.
+
+    Args:
+        path: as the user typed it; a name of weights is a path without a folder.
+        names: of weights.
+    """
+    siblings: list[str] = []
+    with contextlib.suppress(OSError):  # there may be no such folder, or it may not be readable
+        siblings = sorted(entry.name for entry in path.parent.iterdir())
+    known = [*names, *siblings] if path.name == str(path) else siblings
+    close = closest_match(path.name, known)
+    return f"did you mean {close if close in names else path.with_name(close)}?" if close else ""
 
 
 def require_single_run(path: Path) -> None:
@@ -85,15 +107,14 @@ def require_single_run(path: Path) -> None:
         return
     series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
     kinds = {run.name.rpartition("-")[0] for run in runs}
-    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
-    raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
+    raise UserError(f"{path} is not a run itself: it holds {plural(len(runs), 'run')}"
                     f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
-                    f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
+                    f"name one of them: {some(map(str, runs))}")
 
 
 def runs_in(path: Path) -> list[Path]:
     """The runs directly in a folder, such as those of `train --seeds`; none in a run's own folder."""
-    return sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
+    return sorted({file.parents[1] for name in ("best", "last") for file in path.glob(f"*/{name}/{JSON_FILE}")})
 
 
 def runs_without_checkpoint(path: Path) -> list[Path]:
@@ -101,8 +122,8 @@ def runs_without_checkpoint(path: Path) -> list[Path]:
     return sorted({config.parent for config in path.glob("*/config.json")} - {*runs_in(path)})
 
 
-def read_head(path: Path) -> Head:
-    """Read and verify a head.
+def read_checkpoint_json(path: Path) -> CheckpointJson:
+    """Read and verify checkpoint.json, or checkpoint.previous.json.
 
     Raises:
         DamagedCheckpointError: its checksum is wrong.
@@ -110,30 +131,33 @@ def read_head(path: Path) -> Head:
     """
     damaged = DamagedCheckpointError(f"{path} is damaged", OTHER_CHECKPOINT)
     try:
-        head = json.loads(path.read_bytes())
-        digest, version = head.pop("sha256"), int(head["format"])
+        tree = json.loads(path.read_bytes())
+        digest, version = tree.pop("sha256"), int(tree["format"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged from error
-    if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
+    if hashlib.sha256(json.dumps(tree, indent=1).encode()).hexdigest() != digest:
         raise damaged
     if version != CHECKPOINT_FORMAT:
         raise UserError(f"{path} has format {version}, and this version of alexnet reads format {CHECKPOINT_FORMAT}",
                         "upgrade alexnet" if version > CHECKPOINT_FORMAT else "load it with the version that wrote it")
-    return head
+    checkpoint: CheckpointJson = tree
+    return checkpoint
 
 
 def verify_files(folder: Path) -> int:
-    """Verify both heads of a checkpoint's folder and every tensor file that they name; return how many files these are.
+    """Verify the JSON files of a checkpoint's folder and every tensor file that they name; return their number.
 
     Raises:
         DamagedCheckpointError: one is missing or damaged; the error names it.
         UserError: it is of another version's format.
     """
-    heads = [head for name in (HEAD, PREVIOUS_HEAD) if (head := folder / name).is_file() or name == HEAD]
-    entries = {entry["file"]: entry for head in heads for entry in read_head(head)["files"].values()}
+    paths = [folder / JSON_FILE]
+    if (previous := folder / PREVIOUS_JSON_FILE).is_file():
+        paths.append(previous)
+    entries = {entry["file"]: entry for path in paths for entry in read_checkpoint_json(path)["files"].values()}
     for entry in entries.values():
         read_verified(folder, entry)
-    return len(heads) + len(entries)
+    return len(paths) + len(entries)
 
 
 def damage_of(data: bytes, size: int) -> str:
@@ -142,7 +166,7 @@ def damage_of(data: bytes, size: int) -> str:
 
 
 def read_verified(folder: Path, entry: TensorFile) -> bytes:
-    """The bytes of a file that a head names. Raises DamagedCheckpointError if it is missing or damaged."""
+    """The bytes of a file that checkpoint.json names. Raises DamagedCheckpointError if it is missing or damaged."""
     path = folder / Path(entry["file"]).name
     if not path.is_file():
         raise DamagedCheckpointError(f"{path} is missing from the checkpoint", OTHER_CHECKPOINT)

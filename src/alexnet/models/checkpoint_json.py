@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 
 class IntervalJson(TypedDict):
-    """95% confidence intervals (`inference.metrics.wilson`), as fractions: lower and upper end."""
+    """95% confidence intervals (`inference.statistics.wilson`), as fractions: lower and upper end."""
 
     top1_error: Sequence[float]
     top5_error: Sequence[float]
@@ -49,8 +49,13 @@ class ErrorsJson(GroupsJson, total=False):
     """The fraction of the training images that look like another one."""
 
 
-class CalibrationJson(TypedDict, total=False):
-    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
+def has_top5(classes: int) -> bool:
+    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
+    return classes > 5
+
+
+class TemperatureJson(TypedDict, total=False):
+    """A fitted temperature, and what it changes."""
 
     temperature: float
     """Divides the logits before the softmax."""
@@ -59,19 +64,34 @@ class CalibrationJson(TypedDict, total=False):
     measured_images: int
     """Other images, on which the expected calibration error (ECE) was measured."""
     ece_before: float
-    """A fraction, at temperature 1."""
+    """A fraction, at temperature 1; for ten views, at the temperature of one view."""
     ece_after: float
     """A fraction, at this temperature."""
 
 
+class CalibrationJson(TemperatureJson, total=False):
+    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
+
+    ten_views: TemperatureJson
+    """Of the mean over ten views: this temperature divides each view's logits, instead of the one above. Absent if none
+    was stored: ten views then have the temperature of one view."""
+
+
 def calibration_from_json(tree: Mapping[str, Any]) -> CalibrationJson:
-    """A calibration that a file holds, empty or with every field.
+    """A calibration that a file holds, empty or with every field; `ten_views` may be absent.
 
     Raises:
-        KeyError, TypeError: a field is missing, or the temperature is no positive number.
+        KeyError, TypeError: a field is missing, or a temperature is no positive number.
     """
     if not tree:
         return {}
+    found = CalibrationJson(**_temperature_from_json(tree))
+    if "ten_views" in tree:
+        found["ten_views"] = _temperature_from_json(tree["ten_views"])
+    return found
+
+
+def _temperature_from_json(tree: Mapping[str, Any]) -> TemperatureJson:
     if not 0 < tree["temperature"] < math.inf:
         raise TypeError(f"the temperature is {tree['temperature']}")
     return {"temperature": tree["temperature"], "fitted_images": int(tree["fitted_images"]),

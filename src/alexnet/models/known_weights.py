@@ -104,21 +104,27 @@ def official_name(name: str) -> str | None:
     return next((file for file in OFFICIAL if name in (file, file.removesuffix(".pth"))), None)
 
 
+def command_names() -> list[str]:
+    """The names that commands take in place of a checkpoint: ours, `torchvision`, and torchvision's two files."""
+    ours = [path.stem for path in sorted(packaged.FOLDER.glob("*.json"))]
+    return [*([packaged.PRETRAINED] if ours else []), *ours, "torchvision", *OFFICIAL]
+
+
 def packaged_weights() -> list[KnownWeights]:
     """The pretrained networks in this installation: one, or none."""
-    return [_entry(packaged.read_head(path)) for path in sorted(packaged.FOLDER.glob("*.json"))]
+    return [_entry(packaged.read_packaged_json(path)) for path in sorted(packaged.FOLDER.glob("*.json"))]
 
 
-def _entry(head: packaged.Head) -> KnownWeights:
-    network, training = head["network"], head["training"]
+def _entry(tree: packaged.PackagedJson) -> KnownWeights:
+    network, training = tree["network"], tree["training"]
     spec, errors = network["arch"]["input"], network["errors"]
     return KnownWeights(
-        head["name"], network["arch"]["name"], len(network["classes"]), spec["side"], spec["crop"], head["parameters"],
+        tree["name"], network["arch"]["name"], len(network["classes"]), spec["side"], spec["crop"], tree["parameters"],
         errors.get("top1_error"), errors.get("top5_error"),
         f"{errors['images']:,} validation images of {training['data']}, measured here" if errors else "",
-        head["license"], f"trained by this package on {training['images']:,} images of {training['data']}, "
+        tree["license"], f"trained by this package on {training['images']:,} images of {training['data']}, "
         f"{training['epochs']} epoch{'s' * (training['epochs'] != 1)}, seed {training['seed']}: {training['command']}",
-        "in the package", f"sha256:{head['file_sha256']}", round(head["bytes"] / 1e6, 1), "alexnet predict IMAGE",
+        "in the package", f"sha256:{tree['file_sha256']}", round(tree["bytes"] / 1e6, 1), "alexnet predict IMAGE",
         alias=packaged.PRETRAINED)
 
 
@@ -130,7 +136,7 @@ def known_weights() -> list[KnownWeights]:
 def named(name: str) -> KnownWeights | None:
     """The weights that a name means: `pretrained`, a name in the list, or that of torchvision's file; else None."""
     if path := packaged.packaged_path(name):
-        return _entry(packaged.read_head(path))
+        return _entry(packaged.read_packaged_json(path))
     stem = name.removesuffix(".pth")
     return next((known for known in OTHERS if stem == known.name or f"/{stem}." in known.address), None)
 
@@ -138,6 +144,6 @@ def named(name: str) -> KnownWeights | None:
 def class_names(known: KnownWeights) -> tuple[list[str], list[packaged.Measured]]:
     """The classes of known weights in their order, and what was measured here; nothing is downloaded."""
     if path := packaged.packaged_path(known.name):
-        head = packaged.read_head(path)
-        return [str(name) for name in head["network"]["classes"]], head["measured"]
+        tree = packaged.read_packaged_json(path)
+        return [str(name) for name in tree["network"]["classes"]], tree["measured"]
     return list(CLASSES), []

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size
-from alexnet.architecture.spec import LRN, Activation, Arch, Conv, MapLRN, Rounding
+from alexnet.architecture.spec import LRN, Activation, Arch, Conv, MapLRN, Rounding, layer_kind_and_number
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class NumpyNetwork:
             ValueError: a tensor has another shape.
         """
         self.arch, self.temperature = arch, np.float32(temperature)
-        self._weights = {name: {key: weights[f"{prefix}.{key}"] for key in _TENSORS[name.rstrip("0123456789")]}
+        self._weights = {name: {key: weights[f"{prefix}.{key}"] for key in _TENSORS[layer_kind_and_number(name)[0]]}
                          for name, prefix in state_prefixes(arch).items()}
         _check_shapes(arch, self._weights)
 
@@ -64,7 +64,8 @@ class NumpyNetwork:
             if self.arch.dense_norm:
                 units_ND = batch_norm(units_ND, **self._weights[f"norm{number}"])
             units_ND = activate(units_ND, self.arch.activation)  # dropout does nothing in evaluation mode
-        return fully_connected(units_ND, **self._weights[f"fc{number + 1}"]) / self.temperature
+        output = f"fc{len(self.arch.conv) + len(self.arch.dense) + 1}"
+        return fully_connected(units_ND, **self._weights[output]) / self.temperature
 
     def _post_operation(self, operation: str, number: int, maps_NCHW: Array) -> Array:
         """One of `spec.POST_OPS` after convolution `number`."""

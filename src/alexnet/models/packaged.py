@@ -1,8 +1,8 @@
 """The pretrained network in the package: where its files are, their format number, and how to read them. No torch.
 
-The folder `weights/` holds a head, NAME.json, and the tensors, NAME.safetensors. The head is everything but the
-tensors: network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights`
-writes both and makes a checkpoint of them; benchmarks/pretrained.py makes them of a run.
+The folder `weights/` holds NAME.json and the tensors, NAME.safetensors. NAME.json is everything but the tensors:
+network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights` writes
+both and makes a checkpoint of them; benchmarks/pretrained.py makes them of a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PRETRAINED = "pretrained"
 """What commands call the packaged network, besides its own name."""
 
 PACKAGED_FORMAT = 3
-"""Of the packaged network's head, weights/*.json."""
+"""Of weights/*.json."""
 
 LICENSE = "trained on images of ImageNet: for research and education, not commercial"
 
@@ -43,6 +43,10 @@ class Measured(TypedDict, total=False):
     data: str
     """The images, in words."""
     images: int
+    look_alikes: int
+    """How many of them look like a training image."""
+    left_out: int
+    """Further images, which look like a training image; absent if the errors are of all images."""
     views: int
     top1_error: float
     """A fraction, like all errors here."""
@@ -60,7 +64,7 @@ class Measured(TypedDict, total=False):
     """The top-1 error on these."""
 
 
-class TrainingFacts(TypedDict):
+class TrainingRecord(TypedDict):
     """How the network was trained: enough to train it again."""
 
     data: str
@@ -87,13 +91,13 @@ class ProbedImage(TypedDict):
     """The five likeliest classes with their probabilities, one view, float32 on a CPU."""
 
 
-class Head(TypedDict):
+class PackagedJson(TypedDict):
     """NAME.json, without the SHA-256 of itself that the file also has."""
 
     format: int
     name: str
     network: dict[str, Any]
-    """`formats.checkpoint_metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
+    """`formats.checkpoint_metadata.network_json`: network, classes, recipe, errors, provenance, calibration."""
     state: dict[str, Any]
     """`Checkpoint.training`: the state at the end of training."""
     wnids: list[str]
@@ -101,7 +105,7 @@ class Head(TypedDict):
     trained_on_unknown: list[str]
     look_alikes_recognized: bool
     """Whether the file has the perceptual hashes of the training images."""
-    training: TrainingFacts
+    training: TrainingRecord
     measured: list[Measured]
     probe: list[ProbedImage]
     storage_errors: dict[str, ErrorsJson]
@@ -115,36 +119,36 @@ class Head(TypedDict):
 
 
 def default_weights() -> Path:
-    """The head of the packaged network, a path that `open_weights` takes.
+    """The JSON file of the packaged network, a path that `open_weights` takes.
 
     Raises:
         UserError: this installation has none.
     """
-    heads = sorted(FOLDER.glob("*.json"))
-    require(bool(heads), "no checkpoint was named, and this installation has no pretrained network",
+    files = sorted(FOLDER.glob("*.json"))
+    require(bool(files), "no checkpoint was named, and this installation has no pretrained network",
             "name a run's folder, a checkpoint, a file of weights, or torchvision")
-    return heads[0]
+    return files[0]
 
 
 def packaged_path(name: str) -> Path | None:
-    """The head that a name means: `pretrained`, or the network's own name; None for any other name."""
-    heads = sorted(FOLDER.glob("*.json"))
-    return next((head for head in heads if name in (PRETRAINED, head.stem)), None)
+    """The JSON file that a name means: `pretrained`, or the network's own name; None for any other name."""
+    files = sorted(FOLDER.glob("*.json"))
+    return next((file for file in files if name in (PRETRAINED, file.stem)), None)
 
 
-def is_packaged_head(path: Path) -> bool:
-    """Whether a file is the head of a packaged network. Its name ends in .json, and its tensors are beside it."""
+def is_packaged_json(path: Path) -> bool:
+    """Whether a file is the JSON file of a packaged network: its name ends in .json, and the tensors are beside it."""
     return path.suffix == ".json" and path.is_file() and path.with_suffix(".safetensors").is_file()
 
 
 def shown_name(path_or_name: str | Path) -> str:
-    """The packaged network's name for the path of its head; anything else unchanged."""
+    """The packaged network's name for the path of its JSON file; anything else unchanged."""
     path = Path(path_or_name)
-    return path.stem if path.parent == FOLDER and is_packaged_head(path) else str(path_or_name)
+    return path.stem if path.parent == FOLDER and is_packaged_json(path) else str(path_or_name)
 
 
-def read_head(path: Path) -> Head:
-    """Read and verify the head of a packaged network.
+def read_packaged_json(path: Path) -> PackagedJson:
+    """Read and verify NAME.json of a packaged network.
 
     Raises:
         UserError: it is damaged, or of another version's format.
@@ -159,28 +163,28 @@ def read_head(path: Path) -> Head:
     require(version == PACKAGED_FORMAT,
             f"{path} has format {version}, and this version of alexnet reads format {PACKAGED_FORMAT}",
             "install the package again")
-    head: Head = tree
-    return head
+    stored: PackagedJson = tree
+    return stored
 
 
-def read_arrays(path: Path) -> tuple[Head, dict[str, NDArray[Any]]]:
-    """The head of a packaged network and the tensors that its file stores, verified.
+def read_arrays(path: Path) -> tuple[PackagedJson, dict[str, NDArray[Any]]]:
+    """What NAME.json says of a packaged network, and the tensors beside it, verified.
 
     Args:
-        path: of the head, NAME.json.
+        path: of NAME.json.
 
     Raises:
         UserError: a file is missing or damaged; the error names it.
     """
     import safetensors.numpy  # NumPy and safetensors: `alexnet list` does without
 
-    head = read_head(path)
-    file = path.with_name(head["file"])
+    stored = read_packaged_json(path)
+    file = path.with_name(stored["file"])
     require(file.is_file(), f"{file} is missing", "install the package again")
     data = file.read_bytes()
-    require(hashlib.sha256(data).hexdigest() == head["file_sha256"],
-            f"{file} is damaged: {damage_of(data, head['bytes'])}", "install the package again")
-    return head, safetensors.numpy.load(data)
+    require(hashlib.sha256(data).hexdigest() == stored["file_sha256"],
+            f"{file} is damaged: {damage_of(data, stored['bytes'])}", "install the package again")
+    return stored, safetensors.numpy.load(data)
 
 
 def dequantize_arrays(stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -200,9 +204,9 @@ def dequantize_arrays(stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[A
     return weights
 
 
-def head_bytes(head: Head) -> bytes:
-    """The file of a head, with its checksum."""
-    return _canonical({**head, "sha256": hashlib.sha256(_canonical({**head})).hexdigest()})
+def packaged_json_bytes(stored: PackagedJson) -> bytes:
+    """The content of NAME.json, with its checksum."""
+    return _canonical({**stored, "sha256": hashlib.sha256(_canonical({**stored})).hexdigest()})
 
 
 def _canonical(tree: dict[str, Any]) -> bytes:

@@ -131,7 +131,7 @@ class SeenImages:
                 from error
 
 
-def seen_by_packaged(head: packaged.Head, arrays: Mapping[str, NDArray[Any]]) -> SeenImages:
-    """Of the packaged network with this head and these arrays, which lack perceptual hashes where they had no space."""
+def seen_by_packaged(tree: packaged.PackagedJson, arrays: Mapping[str, NDArray[Any]]) -> SeenImages:
+    """Of the packaged network with this JSON and these arrays; perceptual hashes are absent where they had no space."""
     return SeenImages.from_arrays({name: arrays.get(packaged.SEEN + name, np.empty(0, np.int64)) for name in TENSORS},
-                                  tuple(head["trained_on_unknown"]))
+                                  tuple(tree["trained_on_unknown"]))

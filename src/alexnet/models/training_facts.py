@@ -11,12 +11,12 @@ from alexnet.models.provenance import Provenance
 
 if TYPE_CHECKING:  # imports torch
     from alexnet.models.checkpoint import Checkpoint
-    from alexnet.models.network_facts import NetworkFacts
+    from alexnet.models.stored_network import StoredNetwork
 
 _NOT_RECORDED = "not recorded"
 
 
-def training_facts(saved: NetworkFacts | Checkpoint) -> dict[Place, Fact]:
+def training_facts(saved: StoredNetwork | Checkpoint) -> dict[Place, Fact]:
     """The initial weights, seed, own transform and training data of a stored network, as far as it records them."""
     state = saved.training
     return {("training", what): Fact(value, "recorded") for what, value in {

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from alexnet.architecture.spec import Arch
+from alexnet.architecture.spec import Arch, layer_kind_and_number
 from alexnet.data.imagenet_classes import comparable
 from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
@@ -82,7 +82,8 @@ def _layers_by_role(network: AlexNet) -> dict[str, tuple[str, nn.Module]]:
         layer = network.named_layer(name)
         if not layer.state_dict():
             continue
-        kind, number = name.rstrip("0123456789"), int(name.lstrip("abcdefghijklmnopqrstuvwxyz_"))
+        kind, number = layer_kind_and_number(name)
+        assert number is not None  # every layer with weights or statistics has one
         role, position = name, number - convolutions
         if position > 0:
             role = "output" if position > hidden else f"{kind} {position} behind the convolutions"

@@ -101,6 +101,8 @@ class Comparison:
     """Whether the paper says that the effect is at least `paper`: "over 1%"."""
     source: str = "the paper"
     """Who gives the number."""
+    caution: str = ""
+    """Why a "supported" is little evidence, if it can hardly fail; shown beside it."""
 
     @property
     def title(self) -> str:

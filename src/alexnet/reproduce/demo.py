@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from alexnet._runtime.local_files import require_writable
 from alexnet.architecture.network_presets import arch
 from alexnet.architecture.recipe_presets import recipe
 from alexnet.data.packing import pack_with_bar
@@ -95,10 +96,11 @@ def _show_pretrained(out: Path, say: Callable[[str], None]) -> Pretrained | None
     try:
         saved = open_weights(PRETRAINED)
     except UserError as error:
-        say(f"note: the demo begins with the training: {error}")
+        say(f"note: the demo skips the pretrained network: {error}")
         return None
     named = name_photos(model_from_checkpoint(saved))
-    say(f"the pretrained network {saved.arch.name} knows {len(saved.classes):,} classes; what it says of photographs:")
+    say(f"the pretrained network {saved.arch.name} knows {len(saved.classes):,} classes; its predictions for "
+        "photographs:")
     for each in named:
         say(f"  {each.photo.title}: {each.answer}. {each.verdict(len(saved.classes))}")
     shown = pretrained_part(saved, named)
@@ -107,7 +109,8 @@ def _show_pretrained(out: Path, say: Callable[[str], None]) -> Pretrained | None
 
 
 def _require_free(out: Path) -> None:
-    """Raise UserError if `out` has a finished run, or files that no demo wrote."""
+    """Raise UserError if `out` cannot be written, has a finished run, or files that no demo wrote."""
+    require_writable(out, is_folder=True)
     if not out.exists():
         return
     known = {"data", "best", "last", "figures", "log.jsonl", "config.json", "report.html", PAGE}

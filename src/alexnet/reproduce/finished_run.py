@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from alexnet.errors import plural
 from alexnet.training.events import EpochEvent
 from alexnet.training.run_folder import logged
 
@@ -75,7 +76,7 @@ class FinishedRun:
         if self.diverged:
             return "diverged"
         last = self.curve[-1]
-        clean = f"clean training error {last['train_error']:.1%} after {last['epoch']} epochs"
+        clean = f"clean training error {last['train_error']:.1%} after {plural(last['epoch'], 'epoch')}"
         return f"top-1 error {self.validated['val_top1_error']:.1%}, {clean}" if self.validated else clean
 
 

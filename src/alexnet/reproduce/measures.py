@@ -1,164 +1,29 @@
-"""Test a claim: tune each variant's learning rate, train fresh seeds, measure, compare (`reproduce`).
-
-What is trained, on what, and how many runs that makes, is a `Design`, which a user sees before anything is trained.
-"""
+"""Test a claim: tune each variant's learning rate, train fresh seeds, measure, compare (`reproduce`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-import numpy as np
-
-from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.overrides import Json, to_json
-from alexnet.architecture.randomness import augmentations
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.recipe_presets import recipe as paper_recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedDataset
-from alexnet.errors import require
 from alexnet.reproduce.claim import FRACTIONS, Claim, Comparison, TuningQuantity, Variant
-from alexnet.reproduce.claim_networks import common_setup
+from alexnet.reproduce.design import Design
 from alexnet.reproduce.finished_run import FinishedRun
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
 from alexnet.reproduce.quantities import measure_quantity, quantity_names, weight_measures
-from alexnet.reproduce.runs import Job, Runs
-from alexnet.reproduce.tuning import MAX_RATES, Trial, Tuned, search
+from alexnet.reproduce.runs import Job, RunStore
+from alexnet.reproduce.tuning import Trial, Tuned, search
 from alexnet.reproduce.verdicts import Pairs, judge
-from alexnet.reproduce.weight_measures import ensemble_errors
-from alexnet.training.schedule import learning_rate
+from alexnet.reproduce.weight_measures import TOWER_COLOR, ensemble_errors, measured
 
-FIRST_TUNING_SEED = 1000
 QUICK_REASON = "--quick decides nothing"
 MOST_KNOWN_IMAGES = 0.002
 """Fraction of the validation images that may be known from training. With more, nothing is judged: the effects that are
 compared may be as small as 1% of the errors."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """A claim with everything that its runs are made from."""
-
-    claim: Claim
-    side: int
-    epochs: int
-    images_per_class: int | None
-    seeds: int
-    """Of each variant; of an ensemble, disjoint ensembles."""
-    tuning_seeds: int
-    rates: tuple[float, ...]
-    """The first grid."""
-    max_rates: int
-    quick: bool = False
-
-    @classmethod
-    def of(
-        cls, claim: Claim, packed: PackedDataset, *, epochs: int | None = None, seeds: int | None = None,
-        images_per_class: int | None = None, quick: bool = False,
-    ) -> Design:
-        """The claim's own design with what the user changes. quick: two epochs, seeds and rates, few images.
-
-        Raises:
-            UserError: a class has too few images for a variant, or two variants' maps should be equal and are not.
-        """
-        smallest = int(np.bincount(packed.split("train").labels, minlength=len(packed.classes)).min())
-        few = images_per_class or (max(2, min(20, smallest // 3)) if quick else claim.images_per_class)
-        images = few * len(packed.classes) if few else packed.counts["train"]
-        made = cls(claim, packed.side, epochs or (2 if quick else claim.epochs_on(images)), few,
-                   seeds or (2 if quick else claim.seeds), 1 if quick else claim.tuning_seeds,
-                   claim.rates[1:3] if quick else claim.rates, 2 if quick else MAX_RATES, quick)
-        most = max(made.images_of(variant) or 0 for variant in claim.variants)
-        factor = max(variant.images_factor for variant in claim.variants)
-        require(most <= smallest, f"{claim.name} trains on {most} images per class, and the smallest class has "
-                f"{smallest}", f"give --images-per-class {int(smallest / factor)} or fewer")
-        if claim.equal_maps:
-            made.require_equal_maps()
-        return made
-
-    def images_of(self, variant: Variant) -> int | None:
-        """Training images per class of a variant; None for all."""
-        return self.images_per_class and max(1, round(self.images_per_class * variant.images_factor))
-
-    def epochs_of(self, variant: Variant) -> int:
-        """Epochs of a variant's runs; if they end at a target, at most."""
-        return max(1, round(self.epochs * variant.epochs_factor))
-
-    def setup(self, variant: Variant) -> tuple[Arch, Recipe]:
-        """A variant's network and recipe, without its learning rate."""
-        claim = self.claim
-        return variant.apply(*common_setup(self.side, self.epochs_of(variant), claim.network, claim.common, claim.crop))
-
-    def seeds_of(self, variant: Variant) -> range:
-        """Fresh seeds. The members of the ensembles are all that there are networks of."""
-        return range(self.seeds * max(other.averaged for other in self.claim.variants))
-
-    @property
-    def tuning(self) -> range:
-        """Seeds of the tuning runs."""
-        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds)
-
-    @property
-    def least_runs(self) -> int:
-        """Runs that this takes if no grid is extended.
-
-        Variants that differ only in their evaluation share runs; those that differ only in `tuned_by` share the tuning
-        runs, and all runs if the same rate is chosen.
-        """
-        trained = {json.dumps([to_json(arch), to_json(recipe), self.images_of(variant)]): len(self.seeds_of(variant))
-                   for variant in self.claim.variants for arch, recipe in [self.setup(variant)]}
-        return sum(seeds + len(self.rates) * self.tuning_seeds for seeds in trained.values())
-
-    def note(self, packed: PackedDataset) -> str:
-        """The claim's note, with the numbers of these data; "" without one."""
-        variant = self.claim.variants[-1]
-        images = (self.images_of(variant) or 0) * len(packed.classes) or packed.counts["train"]
-        _, recipe = self.setup(variant)
-        per_epoch, rate = batches_per_epoch(images, recipe.batch_size), self.rates[len(self.rates) // 2]
-        steps = recipe.epochs * per_epoch
-        recipe = replace(recipe, learning_rate=rate)
-        rates = sum(learning_rate(recipe, (step + 0.5) / per_epoch) for step in range(steps))
-        shrink_paper, shrink = (rates * decay / (1 - recipe.momentum) for decay in (
-            paper_recipe("paper").weight_decay, recipe.weight_decay))
-        return self.claim.note.format(steps=steps, rate=rate, shrink_paper=shrink_paper, shrink=shrink)
-
-    def common_settings(self) -> dict[str, Json]:
-        """The settings that are the same in all variants and that a reader asks for, by name."""
-        setups = [self.setup(variant) for variant in self.claim.variants]
-        kinds = [set(augmentations(arch, recipe)) for arch, recipe in setups]
-        shared = [kind for kind in augmentations(*setups[0]) if all(kind in each for each in kinds)]
-        values: list[dict[str, Json]] = [{
-            "batch_size": recipe.batch_size, "epochs": recipe.epochs, "schedule": recipe.schedule,
-            "momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "dropout": arch.dropout,
-            "image_side": arch.input.side, "crop": arch.input.crop} for arch, recipe in setups]
-        common: dict[str, Json] = {
-            name: value for name, value in values[0].items() if all(each[name] == value for each in values)}
-        return common | ({"augmentation": list[Json](shared)} if shared or not any(kinds) else {})
-
-    def require_equal_maps(self) -> None:
-        """Check that the feature maps of all variants have equal sizes."""
-        shapes = {variant.name: [layer.output_shape for layer in explain(self.setup(variant)[0]).layers]
-                  for variant in self.claim.variants}
-        (first, expected), *others = shapes.items()
-        for name, found in others:
-            require(found == expected, f"at {self.side} pixels, {self.claim.name} compares feature maps of different "
-                    f"sizes: {expected} in {first}, {found} in {name}", "give another --side")
-
-    @property
-    def tuned_by(self) -> str:
-        """What learning rates are chosen by, and in which variants if it is not the same in all."""
-        groups: dict[TuningQuantity, list[str]] = {}
-        for variant in self.claim.variants:
-            groups.setdefault(variant.tuned_by, []).append(variant.name)
-        held_out = " on a fifth of the training images that tuning runs do not train on"
-        what = [f"{quantity_names(self.claim)[quantity]}{held_out * (quantity in ('top1', 'loss'))}"
-                + (f" (of {' and '.join(map(repr, names))})" if len(groups) > 1 else "")
-                for quantity, names in groups.items()]
-        return f"{' or by '.join(what)}, with other seeds"
 
 
 @dataclass(frozen=True)
@@ -179,7 +44,7 @@ def data_refusal(overlap: Overlap) -> str:
     return f"{overlap.describe()}, more than {MOST_KNOWN_IMAGES:.1%}; `alexnet check` lists them"
 
 
-def reproduce(design: Design, runs: Runs, no_verdict: str = "") -> MeasuredJson:
+def reproduce(design: Design, runs: RunStore, no_verdict: str = "") -> MeasuredJson:
     """Train the networks that a claim compares, if they are not trained yet, and measure and compare them.
 
     Args:
@@ -192,19 +57,19 @@ def reproduce(design: Design, runs: Runs, no_verdict: str = "") -> MeasuredJson:
     refusal = _norm_refusal(claim, measured)
     pairs = [_pairs(design, measured[comparison.variant], measured[comparison.reference], names[comparison.quantity])
              for comparison in claim.comparisons]
-    limits = [_limits(design, comparison, measured[comparison.variant], measured[comparison.reference])
-              for comparison in claim.comparisons]
+    unfinished = [_unfinished_epochs(design, comparison, measured[comparison.variant], measured[comparison.reference])
+                  for comparison in claim.comparisons]
     no_verdict = QUICK_REASON if design.quick else no_verdict or refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
         "fractions": list(dict.fromkeys(name for quantity, name in names.items() if quantity in FRACTIONS)),
         "variants": [one.json for one in measured.values()],
         "comparisons": judge(claim, pairs, names, no_verdict,
-                             {name for name, one in measured.items() if not one.tuned.interior}, limits),
+                             {name for name, one in measured.items() if not one.tuned.interior}, unfinished),
         "notes": [note for note in (design.note(runs.packed), *notes, refusal) if note]}
 
 
-def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
+def _measure(variant: Variant, design: Design, runs: RunStore) -> _Measured:
     tuned = _tune(variant, design, runs)
     arch, recipe = design.setup(variant)
     recipe = replace(recipe, learning_rate=tuned.rate)
@@ -212,7 +77,7 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     # Each seed draws images of its own, so that the interval covers their choice, too.
     jobs = [_job(design, variant, runs.subset(images, draw=seed), arch, recipe, seed)
             for seed in design.seeds_of(variant)]
-    finished = runs.trained(jobs)
+    finished = runs.train_all(jobs)
     size = variant.averaged
     groups = [finished[begin : begin + size] for begin in range(0, len(finished), size)]
     measured: VariantJson = {
@@ -225,19 +90,20 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     return _Measured(variant, tuned, finished, measured)
 
 
-def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
+def _tune(variant: Variant, design: Design, runs: RunStore) -> Tuned:
     """Search the learning rate with the tuning seeds."""
     (arch, recipe), claim = design.setup(variant), design.claim
     def jobs(rate: float) -> list[Job]:
         data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=variant.tuned_by != "epochs")
                 for seed in design.tuning}
-        return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False,
-                        measures=frozenset(), needs_weights=False, shared=False) for seed in design.tuning]
+        return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed),
+                        keep_weights=False, measures=frozenset(), needs_weights=False, shared=False)
+                for seed in design.tuning]
 
     def trials(rate: float) -> list[Trial]:
-        return [_trial(run, variant.tuned_by, claim.target) for run in runs.trained(jobs(rate))]
+        return [_trial(run, variant.tuned_by, claim.target) for run in runs.train_all(jobs(rate))]
 
-    runs.trained([job for rate in design.rates for job in jobs(rate)])  # so that several commands share these runs
+    runs.train_all([job for rate in design.rates for job in jobs(rate)])  # so that several commands share these runs
     return search(trials, design.rates, design.max_rates)
 
 
@@ -264,7 +130,7 @@ def _job(design: Design, variant: Variant, data: PackedDataset, arch: Arch, reci
                shared=not claim.images_per_class and not variant.settings and not variant.removed_layer)
 
 
-def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: Runs) -> RunJson:
+def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: RunStore) -> RunJson:
     """What was measured of a run, or of an ensemble, which has no training error of its own."""
     claim, names = design.claim, quantity_names(design.claim)
     if len(group) > 1 and any(run.diverged for run in group):
@@ -284,6 +150,9 @@ def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design:
         "train_loss": clean and clean["train_loss"], "value": main}
     if (epochs := _epochs_without_target(run, variant, design)) is not None:
         made["epochs_without_target"] = epochs
+    known = measured(run.folder)
+    if design.setup(variant)[0].towers > 1 and known.keys() >= {*TOWER_COLOR}:
+        made["tower_color"] = [known[what] for what in TOWER_COLOR]
     if others:
         made["more"] = {names[quantity]: value for quantity, value in zip(claim.quantities[1:], others, strict=True)}
     return made
@@ -315,7 +184,7 @@ def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: s
     return list(zip(values(variant), values(reference), strict=True))
 
 
-def _limits(design: Design, comparison: Comparison, variant: _Measured, reference: _Measured) -> Pairs:
+def _unfinished_epochs(design: Design, comparison: Comparison, variant: _Measured, reference: _Measured) -> Pairs:
     """Seed by seed the epochs of runs that ended without having reached the target; None for all others."""
     if comparison.quantity != "epochs":
         return [(None, None)] * design.seeds
@@ -361,4 +230,4 @@ def _norm_refusal(claim: Claim, measured: dict[str, _Measured]) -> str:
     if weight >= claim.least_norm:
         return ""
     return (f"{key} is {weight:.2%} on average, under {claim.least_norm:.0%}: response normalization is nearly a "
-            "constant factor here, and nothing is judged")
+            "constant factor here, so no verdict is given")

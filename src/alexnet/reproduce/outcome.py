@@ -49,6 +49,9 @@ class RunJson(TypedDict):
     """The measured quantity that the claim is about (`OutcomeJson.value_name`). None: not reached, or diverged."""
     epochs_without_target: NotRequired[int]
     """Only of a run that ended without having reached the claim's clean training error: it needs more epochs."""
+    tower_color: NotRequired[list[float]]
+    """Only of a network with towers, if its weights were measured: the share of color in conv1's kernels, in the tower
+    that has the least of it and in the one that has the most."""
     more: NotRequired[dict[str, float | None]]
     """Further measured quantities by name, which other comparisons of the claim are about."""
 
@@ -97,7 +100,7 @@ class ExpectationJson(TypedDict):
     """Expected sign of the difference, or of the ratio's logarithm: +1 or -1."""
 
 
-class _Bounded(TypedDict, total=False):
+class Bounded(TypedDict, total=False):
     """What only some comparisons of epochs have."""
 
     bound: Bound
@@ -105,7 +108,7 @@ class _Bounded(TypedDict, total=False):
     pairs without such runs; there is no interval."""
 
 
-class ComparisonJson(ExpectationJson, _Bounded):
+class ComparisonJson(ExpectationJson, Bounded):
     """A variant against a reference, paired by seed."""
 
     quantity: str

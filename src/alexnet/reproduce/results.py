@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, plural, require
 from alexnet.reproduce.claim_networks import PAPER_SMALL, describe_widths
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.outcome import ComparisonJson, MeasuredJson, OutcomeJson, VariantJson
@@ -15,7 +15,8 @@ from alexnet.reproduce.verdicts import expectation
 
 if TYPE_CHECKING:  # import torch, which showing results does without
     from alexnet.data.packed import PackedDataset
-    from alexnet.reproduce.measures import Design
+    from alexnet.reproduce.design import Design
+    from alexnet.reproduce.run_duration import RunDuration
 
 _NETWORKS = {
     "paper-small": f"a small form of the paper's network, with {describe_widths(PAPER_SMALL)}",
@@ -39,8 +40,8 @@ def describe_design(design: Design, packed: PackedDataset) -> str:
     images = (f"{design.images_per_class} training images of each class" if design.images_per_class else
               f"all {counts['train']:,} training images")
     common = f" ({', '.join(claim.common)})" if claim.common else ""
-    epochs = (f"until the clean training error is {claim.target:.0%}, at most {design.epochs} epochs"
-              if claim.stops_at_target else f"{design.epochs} epochs")
+    epochs = (f"until the clean training error is {claim.target:.0%}, at most {plural(design.epochs, 'epoch')}"
+              if claim.stops_at_target else plural(design.epochs, "epoch"))
     crop = design.setup(claim.variants[0])[0].input.crop
     return (f"{_NETWORKS[claim.network][0].upper()}{_NETWORKS[claim.network][1:]}{common}, on "
             f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels, views of {crop}), "
@@ -64,8 +65,8 @@ def _training_images(design: Design, packed: PackedDataset) -> int:
     return design.images_per_class * len(packed.classes) if design.images_per_class else packed.counts["train"]
 
 
-def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
-    """What a claim would compare and train."""
+def plan_json(design: Design, packed: PackedDataset, times: Sequence[RunDuration] = ()) -> dict[str, object]:
+    """What a claim would compare and train; with times also how many seconds the runs take on this machine."""
     claim = design.claim
     return {
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
@@ -75,7 +76,9 @@ def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
         "comparisons": [expectation(comparison) for comparison in claim.comparisons],
         "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
         "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs,
-        "common": design.common_settings(), "note": design.note(packed)}
+        "common": design.common_settings(), "note": design.note(packed),
+        **({"seconds_of_a_run": {time.variant.name: round(time.seconds, 1) for time in times},
+            "seconds": round(sum(time.runs * time.seconds for time in times), 1)} if times else {})}
 
 
 def to_outcome(

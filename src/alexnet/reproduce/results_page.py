@@ -7,23 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet.errors import UserError
+from alexnet.errors import UserError, plural
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.claim_dots import claim_dots
 from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.outcome import OutcomeJson, VariantJson
 from alexnet.reproduce.results import not_measured
 from alexnet.reproduce.results_text import (
+    cautions,
     compared_quantities,
     describe_views,
     design_notes,
     error_views,
+    footnote_number,
     format_expected,
     format_mean_sd,
     format_measured,
     format_runs,
     format_seeds,
     mark,
+    tower_sentences,
     verdict_sentences,
 )
 
@@ -149,18 +152,22 @@ by side; of several results of one design, the last one in the file is shown, an
 
 
 def _summary(outcomes: Sequence[OutcomeJson]) -> str:
-    """One row for each comparison; the claim's name and section stand in its first row."""
+    """One row for each comparison; the claim's name and section stand in its first row. Then the footnotes."""
     titles = ["claim", "comparison", "published", "measured here (95% interval)", "verdict", "data, precision, date"]
     rows = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    footnotes = cautions(outcomes)
     for outcome, figure in zip(outcomes, figure_names(outcomes), strict=True):
         head = f"[{outcome['claim']}](#{figure}), {escape(outcome['section'])}"
         marked = f" ({escape(mark(outcome))})" if mark(outcome) else ""
         measured = f"{escape(outcome['data'])}, {outcome['precision']}, {outcome['date']}"
         for comparison in outcome["comparisons"]:
+            number = footnote_number(footnotes, outcome, comparison)
             rows.append(f"| {head} | {escape(comparison['name'])} | {escape(format_expected(comparison))} | "
-                        f"{format_measured(comparison)} | **{comparison['verdict']}**{marked} | {measured} |")
+                        f"{format_measured(comparison)} | **{comparison['verdict']}**"
+                        f"{f'<sup>{number}</sup>' * (number > 0)}{marked} | {measured} |")
             head = ""
-    return "\n".join(rows) if outcomes else ""
+    notes = [f"<sup>{number}</sup> {_sentence(footnote)}" for number, footnote in enumerate(footnotes, 1)]
+    return "\n\n".join(["\n".join(rows), *notes]) if outcomes else ""
 
 
 def _not_measured(outcomes: Sequence[OutcomeJson]) -> str:
@@ -173,7 +180,7 @@ def _not_measured(outcomes: Sequence[OutcomeJson]) -> str:
 
 def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
     """The figure, the verdicts, the design, a table of the networks, and the command of one outcome."""
-    verdicts = [f"**{comparison['verdict'].capitalize()}.** {escape(verdict_sentences(comparison))}"
+    verdicts = [f"**{comparison['verdict'].capitalize()}.** {escape(verdict_sentences(comparison, outcome['claim']))}"
                 for comparison in outcome["comparisons"]]
     return "\n\n".join([
         f'<a id="{name}"></a>',
@@ -185,9 +192,10 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
         f"**What would contradict it.** {_sentence(outcome['against'])}",
         *(f"**Note.** {_sentence(note)}" for note in (*design_notes(outcome), *outcome["notes"])),
         _networks(outcome),
+        *(f"**Color in the towers.** {_sentence(tower)}" for tower in [tower_sentences(outcome)] if tower),
         f"```sh\n{outcome['command']}\n```",
         f"{escape(outcome['data'])} at {outcome['side']} pixels, {outcome['images'][0]:,} training and "
-        f"{outcome['images'][1]:,} validation images, {outcome['epochs']} epochs, "
+        f"{outcome['images'][1]:,} validation images, {plural(outcome['epochs'], 'epoch')}, "
         f"seeds {format_seeds(outcome['seeds'])}. "
         f"Learning rates chosen by {escape(outcome['tuned_by'])} ({format_seeds(outcome['tuning_seeds'])}). "
         f"{escape(outcome['machine'])}, {outcome['precision']}."])
@@ -240,8 +248,12 @@ def _rates(variant: VariantJson) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Text as Markdown shows it: `\`, `*`, `_`, `|`, `<` and their kind lose their meaning, line breaks are spaces."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~&$!])", r"\\\1", " ".join(text.split()))
+    r"""Text as Markdown shows it: `\`, `*`, `_`, `|`, `<` and their kind lose their meaning, line breaks are spaces.
+
+    Python-Markdown, which makes the site, knows no backslash before `<`, `>`, `|`, `~`, `&` and `$`.
+    """
+    text = re.sub(r"[<>|~&$]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]!]|(?<!&)#)", r"\\\1", text)
 
 
 def _sentence(text: str) -> str:

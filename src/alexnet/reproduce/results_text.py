@@ -5,13 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from alexnet.inference.statistics import SIGNIFICANCE
 from alexnet.reproduce.claim import EPOCHS_TO, Unit
+from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, RunJson, VariantJson
 
 NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0, "percent": 0.0}
 """The value of a comparison whose two sides are equal."""
 THE_PAPER = "the paper"
 """The source of a number that the paper itself gives."""
+SPECIALIZED = (0.1, 0.4)
+"""Share of color in conv1's kernels below which a tower counts as color-agnostic, and above which as color-specific.
+The paper gives no numbers."""
 _COUNTS = {1: "one", 2: "two", 5: "five", 10: "ten"}
 
 
@@ -146,6 +151,15 @@ def error_views(variant: VariantJson) -> int:
     return variant["views"] if variant["averaged"] > 1 else 1
 
 
+def tower_colors(outcome: OutcomeJson) -> list[tuple[float, float]]:
+    """Share of color in the kernels of conv1's two towers, the lower first, of each run that was measured.
+
+    Variants that differ only in their evaluation have the same runs, which count once.
+    """
+    return list(dict.fromkeys((color[0], color[1]) for variant in outcome["variants"] for run in variant["runs"]
+                              if (color := run.get("tower_color"))))
+
+
 # --- Sentences --------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +168,37 @@ def mark(outcome: OutcomeJson) -> str:
     if outcome["quick"]:
         return "quick trial"
     return f"not the claim's own design: {', '.join(outcome['departures'])}" if outcome["departures"] else ""
+
+
+def caution(claim: str, comparison: ComparisonJson) -> str:
+    """Why a "supported" is little evidence (`Comparison.caution`); "" without a reason, and for other verdicts.
+
+    Args:
+        claim: the claim's name; "" if it is not known.
+        comparison: one of its.
+    """
+    if not comparison["verdict"].startswith("supported") or claim not in CLAIMS:
+        return ""
+    return next((expected.caution for expected in CLAIMS[claim].comparisons
+                 if expected.title == comparison["name"]), "")
+
+
+def _footnote(claim: str, comparison: ComparisonJson) -> str:
+    reason = caution(claim, comparison)
+    return reason and f"{claim}, {comparison['name']}: {reason}"
+
+
+def cautions(outcomes: Iterable[OutcomeJson]) -> list[str]:
+    """The footnotes of a table of verdicts, each once, in the order of the table: comparison and reason."""
+    return list(dict.fromkeys(
+        footnote for outcome in outcomes for comparison in outcome["comparisons"]
+        if (footnote := _footnote(outcome["claim"], comparison))))
+
+
+def footnote_number(footnotes: Sequence[str], outcome: OutcomeJson, comparison: ComparisonJson) -> int:
+    """The number, from 1, of a comparison's footnote in `cautions`; 0: it has none."""
+    footnote = _footnote(outcome["claim"], comparison)
+    return 1 + footnotes.index(footnote) if footnote else 0
 
 
 def design_notes(outcome: OutcomeJson) -> list[str]:
@@ -167,13 +212,36 @@ def design_notes(outcome: OutcomeJson) -> list[str]:
     return notes
 
 
-def verdict_sentences(comparison: ComparisonJson) -> str:
-    """What was measured and the reason of the verdict; for want of significance also what could have been found."""
+def tower_sentences(outcome: OutcomeJson) -> str:
+    """In how many runs conv1's towers specialize as §6.1 says of every run; "" where it was not measured."""
+    colors = tower_colors(outcome)
+    if not colors:
+        return ""
+    gray, colored = SPECIALIZED
+    number = sum(least < gray and most > colored for least, most in colors)
+    least, most = (statistics.fmean(shares) for shares in zip(*colors, strict=True))
+    return (f"in {number} of {len(colors)} runs of networks with two towers, the kernels of conv1 are color-agnostic "
+            f"in one tower (under {gray:.0%} color) and color-specific in the other (over {colored:.0%}); the mean "
+            f"shares of color are {least:.0%} and {most:.0%}, and random weights have 67% in both; §6.1 says that the "
+            "towers specialize in every run; one run without specialization contradicts that for this network. The "
+            "limits of 10% and 40% are ours, so no verdict is given")
+
+
+def verdict_sentences(comparison: ComparisonJson, claim: str = "") -> str:
+    """What was measured and the reason of the verdict; for want of significance also what could have been found.
+
+    Args:
+        comparison: its numbers.
+        claim: its name, for the `caution`; "": leave it out.
+    """
     reason, smallest = comparison["reason"], comparison["minimum_detectable"]
     sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}.",
                  f"{reason[:1].upper()}{reason[1:].rstrip('.')}."]
-    if comparison["verdict"] == "undecided" and smallest is not None:
+    p = comparison["p_holm"]
+    if smallest is not None and p is not None and p >= SIGNIFICANCE:
         sentences.append(_detectable(comparison, smallest))
+    if reason := caution(claim, comparison):
+        sentences.append(f"Caution: {reason}.")
     return " ".join(sentences)
 
 
@@ -208,6 +276,8 @@ def _range(low: float | None, high: float | None, unit: Unit) -> str:
 def _detectable(comparison: ComparisonJson, smallest: float) -> str:
     """Which difference the test finds with a power of 80%, and whether the expected one is that large."""
     expected = comparison["least"] if comparison["paper"] is None else comparison["paper"]
+    if comparison["unit"] == "percent" and comparison["sign"] < 0:  # 25% more and 20% fewer are the same ratio
+        smallest = 100 * (1 - 1 / (1 + smallest / 100))
     if comparison["unit"] != "times":
         found = f"a true difference of {smallest:.1f}{'%' if comparison['unit'] == 'percent' else ' points'} or more"
         is_large = expected is not None and abs(expected) >= smallest

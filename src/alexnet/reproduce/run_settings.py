@@ -41,6 +41,8 @@ def settings_of(saved: Checkpoint) -> dict[str, Json]:
     settings |= {key: saved.training[key] for key in ("seed", "precision", "transform", "epoch", "step")
                  if saved.training.get(key, "") != ""}
     settings["temperature"] = saved.calibration.get("temperature", 1.0)
+    if "ten_views" in saved.calibration:
+        settings["ten_view_temperature"] = saved.calibration["ten_views"]["temperature"]
     if "init" in saved.provenance:
         settings["init"] = saved.provenance["init"]["sha256"][:12]
     if config := config_of(saved):

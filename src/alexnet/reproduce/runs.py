@@ -32,7 +32,7 @@ from alexnet.data.subset import subset, tuning_images
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.finished_run import CURVE, ENDED, CleanPoint, FinishedRun, read_curve
 from alexnet.reproduce.run_archive import RunArchive, restore
-from alexnet.reproduce.weight_measures import WeightMeasure, measure_weights, measured
+from alexnet.reproduce.weight_measures import TOWER_COLOR, WeightMeasure, measure_weights, measured
 from alexnet.training.build import build
 from alexnet.training.events import Event
 from alexnet.training.spec import RunSpec
@@ -61,11 +61,11 @@ class Job:
     seed: int
     title: str
     """For the progress bar. It does not belong to the run's identity."""
-    curve: int = 0
+    curve_epochs: int = 0
     """Epochs between two measurements of the clean training error; 0: only after the last epoch."""
     target: float | None = None
     """Clean training error at which the run ends."""
-    keep: bool = True
+    keep_weights: bool = True
     """Whether the weights are kept. Those of runs with tuning seeds are not needed."""
     measures: frozenset[WeightMeasure] = frozenset()
     """What must be known of the weights of the last epoch."""
@@ -76,7 +76,7 @@ class Job:
 
 
 @dataclass
-class Runs:
+class RunStore:
     """Runs on one data set in one folder. Each is trained when it is first asked for."""
 
     packed: PackedDataset
@@ -111,7 +111,7 @@ class Runs:
                                          tuning=tuning)
         return self._subsets[key]
 
-    def trained(self, jobs: Sequence[Job]) -> list[FinishedRun]:
+    def train_all(self, jobs: Sequence[Job]) -> list[FinishedRun]:
         """Train what is missing of these runs, and wait for those that another command is training."""
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting, said = {self.name(job): job for job in jobs}, set[str]()
@@ -128,6 +128,7 @@ class Runs:
             if not took:
                 time.sleep(POLL_SECONDS)
         for job in jobs:
+            self._measure_weights(job)
             self._add_to_archive(job)
         finished = [self._read(job) for job in jobs]
         self.machines |= {run.machine for run in finished if run.machine}
@@ -156,28 +157,37 @@ class Runs:
         self.restored += 1
         return True
 
-    def _add_to_archive(self, job: Job) -> None:
-        """Measure what the job needs, and with an archive what other claims may need; add the run to the archive."""
+    def _measure_weights(self, job: Job) -> None:
+        """Measure what the job needs of the weights, and what other claims may need if the run goes into an archive."""
         run = self._read(job)
-        if run.validated and run.has_weights:
-            everything = frozenset(get_args(WeightMeasure)) if self.archive and job.shared else frozenset()
-            for what in sorted(job.measures | everything):
-                measure_weights(what, run, self.packed, self.device)
+        if not (run.validated and run.has_weights):
+            return
+        everything = frozenset(get_args(WeightMeasure)) if self.archive and job.shared else frozenset()
+        colors = frozenset(TOWER_COLOR) if job.keep_weights and job.arch.towers > 1 else frozenset()
+        for what in sorted(job.measures | everything | colors):
+            measure_weights(what, run, self.packed, self.device)
+
+    def _add_to_archive(self, job: Job) -> None:
+        """Add a run with what is measured of it to the archive, if there is one."""
         if self.archive:
-            self.archive.add(_digest(job), run)
+            self.archive.add(_digest(job), self._read(job))
 
     def _train(self, job: Job) -> None:
         folder = self.folder / self.name(job)
         if (folder / ENDED).is_file():  # without the weights that are needed now
             shutil.rmtree(folder)
         spec = RunSpec(job.data, job.arch, job.recipe, folder, seed=job.seed, device=self.device,
-                       precision=self.precision, resume=True, validate_every=max(1, job.recipe.epochs // 5))
+                       precision=self.precision, resume=True, validate_every=validation_interval(job.recipe.epochs))
         ended = "last epoch"
 
         def watch(event: Event) -> None:
             self.on_event(event | {"run": job.title})
-            if event["event"] in ("epoch", "trained") and self._measure(job, trainer, folder, event["epoch"]):
-                raise _StopTraining
+            if event["event"] in ("epoch", "trained") and _is_measured(job, event["epoch"]):
+                point = _measure_clean(trainer, event["epoch"])
+                with (folder / CURVE).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(point) + "\n")
+                if _may_stop(job, point):
+                    raise _StopTraining
 
         trainer = build(spec, on_event=watch)
         _cut_curve(folder / CURVE, trainer.state.epoch)
@@ -190,34 +200,46 @@ class Runs:
         machine = describe_machine(self.device)
         record = json.dumps({"ended": ended, "title": job.title, "machine": machine, "precision": self.precision})
         replace_file(folder / ENDED, lambda path: path.write_text(record))  # before its weights go
+        self._measure_weights(job)
         self._add_to_archive(job)
-        if not job.keep:
+        if not job.keep_weights:
             for part in ("best", "last"):
                 shutil.rmtree(folder / part, ignore_errors=True)
         self.on_line(f"{job.title}: {self._read(job).describe()}")
-
-    def _measure(self, job: Job, trainer: Trainer, folder: Path, epoch: int) -> bool:
-        """Append the clean training error to the curve, where it is due; whether the run may end."""
-        if epoch < job.recipe.epochs and not (job.curve and epoch % job.curve == 0):
-            return False
-        errors = evaluate([(trainer.strategy.evaluated, trainer.preprocess)], trainer.training, device=trainer.device)
-        point = CleanPoint(epoch=epoch, train_error=errors.top1_error, train_loss=errors.loss)
-        with (folder / CURVE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(point) + "\n")
-        if job.target is None:
-            return False
-        at_chance = point["train_error"] > 0.95 * _chance(job) and epoch >= GIVE_UP_SHARE * job.recipe.epochs
-        return point["train_error"] <= job.target or at_chance
 
     def _read(self, job: Job) -> FinishedRun:
         run = FinishedRun.read(self.folder / self.name(job), _chance(job))
         return run if run.precision else replace(run, precision=self.precision)
 
 
+def validation_interval(epochs: int) -> int:
+    """Epochs between two validations of a run."""
+    return max(1, epochs // 5)
+
+
+def _is_measured(job: Job, epoch: int) -> bool:
+    """Whether the clean training error is measured after this epoch."""
+    return epoch >= job.recipe.epochs or (job.curve_epochs > 0 and epoch % job.curve_epochs == 0)
+
+
+def _measure_clean(trainer: Trainer, epoch: int) -> CleanPoint:
+    """The errors of the training images after this epoch, of their center crops in evaluation mode."""
+    errors = evaluate([(trainer.strategy.evaluated, trainer.preprocess)], trainer.training, device=trainer.device)
+    return CleanPoint(epoch=epoch, train_error=errors.top1_error, train_loss=errors.loss)
+
+
+def _may_stop(job: Job, point: CleanPoint) -> bool:
+    """Whether a run that looks for a training error has reached it, or is still at chance level and gives up."""
+    if job.target is None:
+        return False
+    at_chance = point["train_error"] > 0.95 * _chance(job) and point["epoch"] >= GIVE_UP_SHARE * job.recipe.epochs
+    return point["train_error"] <= job.target or at_chance
+
+
 def _digest(job: Job, precision: str | None = None, *where: str) -> str:
     """Identify a run, by default at any precision and on any machine."""
     identity = json.dumps([
-        to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, precision, job.curve,
+        to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, precision, job.curve_epochs,
         job.target and [job.target, GIVE_UP_SHARE], RESULTS_VERSION, *where])
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 

@@ -19,7 +19,7 @@ from alexnet.inference.metrics import Errors
 from alexnet.inference.statistics import SIGNIFICANCE
 from alexnet.models.checkpoint import Checkpoint, load, weights_sha256
 from alexnet.reproduce.run_settings import differing_settings
-from alexnet.reproduce.significance import TTest, paired_t_test, welch_t_test
+from alexnet.reproduce.t_tests import TTest, paired_t_test, welch_t_test
 from alexnet.training.run_folder import logged
 
 
@@ -42,7 +42,7 @@ class Series:
         for saved, name in zip(self.checkpoints, self.names, strict=True):
             _require_finished(saved, name)
             digest = weights_sha256(saved.weights)
-            require(digest not in former, f"{former.get(digest)} and {name} hold the same weights, so they are no two "
+            require(digest not in former, f"{former.get(digest)} and {name} hold the same weights, so they are not two "
                     "runs", "name each run of a series once")
             former[digest] = name
         for setting in differing_settings(self.checkpoints):
@@ -58,7 +58,7 @@ def _require_finished(saved: Checkpoint, name: str) -> None:
     if saved.path is None or not (events := logged(saved.path.parent)):
         return  # weights without a log
     require(any(event["event"] == "end" for event in events),
-            f"{name} has not come to its end: it diverged, or was stopped",
+            f"{name} has not finished: it diverged, or was stopped",
             f"resume it (alexnet train DATA --out {saved.path.parent} --resume), or leave it out of the series")
 
 

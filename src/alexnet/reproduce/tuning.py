@@ -16,9 +16,9 @@ class Trial:
     """What a run with a tuning seed came to."""
 
     value: float | None
-    """What is to be low. None: the run diverged, or did not reach its target."""
+    """The quantity to minimize. None: the run diverged, or did not reach its target."""
     fallback: float = math.inf
-    """What is to be low where no run has a value: the last clean training error."""
+    """The quantity to minimize where no run has a value: the last clean training error."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from alexnet.inference.statistics import SIGNIFICANCE, holm
 from alexnet.reproduce.claim import UNITS, Claim, Comparison, Unit
-from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
+from alexnet.reproduce.outcome import Bound, Bounded, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size
-from alexnet.reproduce.significance import TTest, paired_t_test
+from alexnet.reproduce.t_tests import TTest, paired_t_test
 
 Pairs = Sequence[tuple[float | None, float | None]]
 """For each seed, the variant's value and the reference's; None where a run has none."""
@@ -64,7 +64,7 @@ def expectation(comparison: Comparison) -> ExpectationJson:
 
 def judge(
     claim: Claim, pairs: Sequence[Pairs], names: Mapping[str, str], no_verdict: str = "",
-    at_limit: Collection[str] = (), limits: Sequence[Pairs] | None = None,
+    edge_variants: Collection[str] = (), unfinished_epochs: Sequence[Pairs] | None = None,
 ) -> list[ComparisonJson]:
     """Compare what a claim compares.
 
@@ -73,36 +73,37 @@ def judge(
         pairs: for each comparison, the values seed by seed: fractions, epochs or losses.
         names: of the quantities.
         no_verdict: why nothing is judged; "" where there is no such reason.
-        at_limit: names of the variants whose best learning rate is an end of its grid. They are not judged.
-        limits: for each comparison, the epochs of runs that ended without having reached the target, seed by seed.
+        edge_variants: names of the variants whose best learning rate is an end of its grid. They are not judged.
+        unfinished_epochs: for each comparison, the epochs of the runs that ended before they reached the target, seed
+            by seed.
     """
-    limits = limits or [[(None, None)] * len(values) for values in pairs]
+    unfinished_epochs = unfinished_epochs or [[(None, None)] * len(values) for values in pairs]
     tested = [_test(comparison, values, late, names[comparison.quantity], len(claim.comparisons),
-                    no_verdict or _refusal(claim, comparison, len(values), at_limit))
-              for comparison, values, late in zip(claim.comparisons, pairs, limits, strict=True)]
+                    no_verdict or _refusal(claim, comparison, len(values), edge_variants))
+              for comparison, values, late in zip(claim.comparisons, pairs, unfinished_epochs, strict=True)]
     # A comparison that is not judged counts for the correction, too: it was planned.
     corrected = holm([one.test.p if one.test and not one.refusal else 1.0 for one in tested])
     return [_to_json(one, p, len(tested)) for one, p in zip(tested, corrected, strict=True)]
 
 
-def _refusal(claim: Claim, comparison: Comparison, seeds: int, at_limit: Collection[str]) -> str:
+def _refusal(claim: Claim, comparison: Comparison, seeds: int, edge_variants: Collection[str]) -> str:
     """Why the runs that were made cannot decide a comparison; "" if they can."""
     reasons = []
     if seeds < claim.seeds:
         reasons.append(f"the claim plans {claim.seeds} seeds, {seeds} {'was' if seeds == 1 else 'were'} run: stopping "
                        "early can mislead")
-    if ends := [name for name in (comparison.variant, comparison.reference) if name in at_limit]:
+    if ends := [name for name in (comparison.variant, comparison.reference) if name in edge_variants]:
         reasons.append(f"the best learning rate of {' and of '.join(ends)} is an end of the rates that were tried, so "
                        "a better one may exist")
     return "; ".join(reasons)
 
 
 def _test(
-    comparison: Comparison, pairs: Pairs, limits: Pairs, quantity: str, comparisons: int, refusal: str,
+    comparison: Comparison, pairs: Pairs, unfinished_epochs: Pairs, quantity: str, comparisons: int, refusal: str,
 ) -> _Tested:
     expected = expectation(comparison)
     unit = expected["unit"]
-    bounded, bound = _with_limits(pairs, limits)
+    bounded, bound = _with_unfinished(pairs, unfinished_epochs)
     values, compared = _compare(pairs, unit), _compare(bounded, unit)
     scaled = [_to_scale(value, unit) for value in compared]
     missing = len(pairs) - len(compared)
@@ -132,41 +133,44 @@ def _to_scale(value: float, unit: Unit) -> float:
     return value if unit == "points" else math.log(value) if unit == "times" else math.log1p(value / 100)
 
 
-def _with_limits(pairs: Pairs, limits: Pairs) -> tuple[Pairs, Bound | None]:
+def _with_unfinished(pairs: Pairs, unfinished_epochs: Pairs) -> tuple[Pairs, Bound | None]:
     """Let a run that did not reach the target count with the epochs that it had, if such runs are on one side only.
 
     The mean is then a bound of the true one. A test that finds it on the far side of "no difference" is conservative.
     """
-    late = {side for pair, limit in zip(pairs, limits, strict=True) for side in (0, 1)
-            if pair[side] is None and limit[side] is not None}
+    late = {side for pair, epochs in zip(pairs, unfinished_epochs, strict=True) for side in (0, 1)
+            if pair[side] is None and epochs[side] is not None}
     if len(late) != 1:
         return pairs, None
-    filled = [tuple(limit if value is None else value for value, limit in zip(pair, limit_pair, strict=True))
-              for pair, limit_pair in zip(pairs, limits, strict=True)]
+    filled = [tuple(epochs if value is None else value for value, epochs in zip(pair, epochs_pair, strict=True))
+              for pair, epochs_pair in zip(pairs, unfinished_epochs, strict=True)]
     return [(variant, reference) for variant, reference in filled], "at least" if 0 in late else "at most"
 
 
 def _to_json(one: _Tested, p_holm: float, comparisons: int) -> ComparisonJson:
-    test, judged = one.test, one.test if not one.refusal else None
-    verdict: Verdict = "undecided"
-    reason = one.refusal
-    if judged:
-        verdict, reason = (_verdict_of_bound(one, judged, p_holm) if one.bound else
-                           _verdict(one, judged, p_holm, comparisons))
-    back = one.back
-    if one.bound and test:
-        return {
-            **one.expected, "quantity": one.quantity, "values": one.values, "mean": back(test.mean), "bound": one.bound,
-            "low": None, "high": None, "low_all": None, "high_all": None, "p": judged.p if judged else None,
-            "p_holm": p_holm if judged else None, "minimum_detectable": None, "verdict": verdict, "reason": reason}
+    verdict, reason = _decide(one, p_holm, comparisons)
+    back, test, judged = one.back, one.test, None if one.refusal else one.test
+    interval = None if one.bound else test  # a bound is known of the mean alone
+    only_mean = one.values[0] if one.values and not one.missing else None
+    bound: Bounded = {"bound": one.bound} if one.bound and test else {}
     return {
         **one.expected, "quantity": one.quantity, "values": one.values,
-        "mean": back(test.mean) if test else one.values[0] if one.values and not one.missing else None,
-        "low": back(test.low) if test else None, "high": back(test.high) if test else None,
-        "low_all": back(test.low_all) if test else None, "high_all": back(test.high_all) if test else None,
+        "mean": back(test.mean) if test else only_mean, **bound,
+        "low": back(interval.low) if interval else None, "high": back(interval.high) if interval else None,
+        "low_all": back(interval.low_all) if interval else None,
+        "high_all": back(interval.high_all) if interval else None,
         "p": judged.p if judged else None, "p_holm": p_holm if judged else None,
-        "minimum_detectable": back(judged.minimum_detectable) if judged else None,
+        "minimum_detectable": back(judged.minimum_detectable) if judged and interval else None,
         "verdict": verdict, "reason": reason}
+
+
+def _decide(one: _Tested, p_holm: float, comparisons: int) -> tuple[Verdict, str]:
+    """The verdict, and its reason."""
+    if one.refusal or one.test is None:
+        return "undecided", one.refusal
+    if one.bound:
+        return _verdict_of_bound(one, one.test, p_holm)
+    return _verdict(one, one.test, p_holm, comparisons)
 
 
 def _verdict_of_bound(one: _Tested, test: TTest, p_holm: float) -> tuple[Verdict, str]:

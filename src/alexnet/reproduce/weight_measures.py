@@ -1,4 +1,4 @@
-"""What claims measure of the weights of a finished run: errors with ten views or recolored images, and LRN's weight.
+"""What claims measure of a run's weights: errors with ten views or recolored images, LRN's weight, color of the towers.
 
 Each value is stored in the run's folder, so that a run without its weights (`run_archive`) still has it.
 """
@@ -24,14 +24,19 @@ from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.inference.metrics import Errors, count_errors
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.response_norm import ResponseNorm
+from alexnet.reproduce.figures.figure3 import colorfulness, conv1_in_rgb
 from alexnet.reproduce.finished_run import FinishedRun
 
-WeightMeasure = Literal["ten_views", "recolored_rise", "norm"]
+WeightMeasure = Literal["ten_views", "recolored_rise", "norm", "least_color", "most_color"]
 """A value that needs the weights of the last epoch:
 
 ten_views: top-1 error on the validation split, averaged over ten views
 recolored_rise, norm: see `claim.Quantity`
+least_color, most_color: share of color in the kernels of conv1 (`figure3.colorfulness`), in the tower that has the
+    least of it and in the one that has the most
 """
+TOWER_COLOR: tuple[WeightMeasure, WeightMeasure] = ("least_color", "most_color")
+"""Measured of every run of a network with towers whose weights are there (§6.1), and not needed of any."""
 RECOLORING = 0.5
 """Standard deviation of the color noise on validation images, in principal standard deviations of the colors: five
 times the training noise of §4.1, since noise as weak as that changes hardly any answer."""
@@ -62,7 +67,8 @@ def measure_weights(what: WeightMeasure, run: FinishedRun, packed: PackedDataset
     measures: Mapping[WeightMeasure, Callable[[], float]] = {
         "ten_views": lambda: ensemble_errors([run], packed, 10, device).top1_error,
         "recolored_rise": lambda: recolored_errors(load(run, device), packed, device).top1_error - error,
-        "norm": lambda: norm_weight(load(run, device), packed, device)}
+        "norm": lambda: norm_weight(load(run, device), packed, device),
+        "least_color": lambda: min(tower_colors(run)), "most_color": lambda: max(tower_colors(run))}
     known = measured(run.folder)
     if what not in known:
         write_measured(run.folder, known := {**known, what: measures[what]()})
@@ -73,6 +79,12 @@ def load(run: FinishedRun, device: str) -> ModelWithInput:
     """The network of a run after its last epoch."""
     saved = ckpt.load(run.folder / "last")
     return saved.network().to(device), saved.preprocess().to(device)
+
+
+def tower_colors(run: FinishedRun) -> list[float]:
+    """The share of color in conv1's kernels in each tower, after the last epoch: fractions."""
+    saved = ckpt.load(run.folder / "last")
+    return colorfulness(conv1_in_rgb(saved), saved.arch.towers)
 
 
 def ensemble_errors(runs: Sequence[FinishedRun], packed: PackedDataset, views: int, device: str) -> Errors:

@@ -3,6 +3,11 @@
 The estimate is the sum, over each kind of work, of the items that come before the request's last one, times the seconds
 that one item took recently. Clients take turns, so another client delays a request by at most as many items as the
 request's own client has queued.
+
+The time in which an item waits is not measured, but counted in items: an item is pending from the admission of its
+request, before any thread has it, to the request's end. The measured seconds of an item are those in its thread and not
+those before it, divided by the threads that work in parallel (`ImageDecoder._timed_decode`), or by the views of its
+batch (`DynamicBatcher._forward`).
 """
 
 from __future__ import annotations
@@ -26,6 +31,10 @@ class Overloaded(Exception):
         self.is_long = is_long
 
 
+_MOST_SLOW = 10
+"""Highest `WorkEstimate.slow_items`: four million times the average."""
+
+
 @dataclass
 class WorkEstimate:
     """One kind of work.
@@ -33,10 +42,13 @@ class WorkEstimate:
     Attributes:
         pending: items admitted and not finished, by client.
         seconds_per_item: moving average of the time of one item; 0 before the first measurement.
+        slow_items: how many of the latest measurements were far above the average; each counts three times, and each
+            other one takes one away.
     """
 
     pending: Counter[str] = field(default_factory=Counter)
     seconds_per_item: float = 0.0
+    slow_items: int = 0
 
     def waiting_seconds(self, client: str, items: int) -> float:
         """Estimated time until a client's pending and these further items are done, in turns with those of others."""
@@ -51,17 +63,26 @@ class WorkEstimate:
             del self.pending[client]
 
     @contextlib.contextmanager
-    def timed(self, items: float = 1) -> Iterator[None]:
-        """Measure the context as the time of `items` items and update the average."""
+    def timed(self, items: float = 1, before: float = 0.0) -> Iterator[None]:
+        """Measure the context as the time of `items` items and update the average.
+
+        `before` are seconds that the items have taken already, in total.
+        """
         began = time.monotonic()
         try:
             yield
         finally:
-            seconds = (time.monotonic() - began) / items
-            # A single item that the scheduler delayed says little about the next; several do.
-            seconds = min(seconds, 4 * self.seconds_per_item) if self.seconds_per_item else seconds
-            weight = 0.2 if self.seconds_per_item else 1.0
-            self.seconds_per_item += weight * (seconds - self.seconds_per_item)
+            self._update((time.monotonic() - began + before) / items)
+
+    def _update(self, seconds: float) -> None:
+        if not self.seconds_per_item:
+            self.seconds_per_item = seconds
+            return
+        # A single item that the scheduler delayed says little about the next; several do, also among quick ones.
+        is_slow = seconds > 4 * self.seconds_per_item
+        seconds = min(seconds, 4 ** (1 + self.slow_items) * self.seconds_per_item)
+        self.slow_items = min(_MOST_SLOW, self.slow_items + 3) if is_slow else max(0, self.slow_items - 1)
+        self.seconds_per_item += 0.2 * (seconds - self.seconds_per_item)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware, exception handlers and lifespan around a Service.
+"""The ASGI application: the routes of handlers.py and open_inference.py, middleware, exception handlers, lifespan.
 
 The server never uses a request's data as a path, a URL or a pickle, and fetches nothing.
 """
@@ -17,12 +17,11 @@ from starlette.types import ASGIApp
 
 from alexnet.serving import responses
 from alexnet.serving.admission import Overloaded
-from alexnet.serving.fair_queue import client_of
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
 from alexnet.serving.middleware import ON_RESPONSE, AccessControlMiddleware, ResponseMiddleware
 from alexnet.serving.open_inference import OpenInferenceHandlers
 from alexnet.serving.request_log import request_logger
-from alexnet.serving.request_record import RequestRecord, record_of
+from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.service import Service
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
@@ -36,18 +35,17 @@ def create_app(service: Service) -> ASGIApp:
         async with service.running():
             yield {ON_RESPONSE: report}
 
-    def paced(respond: ErrorHandler) -> ErrorHandler:
-        async def wait_and_respond(request: Request, error: Exception) -> Response:
-            error.__traceback__ = None  # its frames hold the body
-            await service.pace.wait(client_of(request), record_of(request).received_bytes)
+    def without_body(respond: ErrorHandler) -> ErrorHandler:
+        async def respond_without(request: Request, error: Exception) -> Response:
+            error.__traceback__ = None  # its frames hold the body, and the response may wait for its pace
             return await respond(request, error)
 
-        return wait_and_respond
+        return respond_without
 
     routes = [*Handlers(service).routes(), *OpenInferenceHandlers(service).routes()]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
-        responses.RequestError: paced(responses.request_error), HTTPException: responses.routing_error,
-        Overloaded: paced(responses.overloaded), ClientDisconnect: responses.client_disconnected,
+        responses.RequestError: without_body(responses.request_error), HTTPException: responses.routing_error,
+        Overloaded: without_body(responses.overloaded), ClientDisconnect: responses.client_disconnected,
         Exception: responses.server_error})
     app.router.redirect_slashes = False
     log = request_logger(service.log_format)
@@ -60,5 +58,5 @@ def create_app(service: Service) -> ASGIApp:
 
     return ResponseMiddleware(
         AccessControlMiddleware(app, service.hosts, service.token, PUBLIC_PATHS, service.limits.header_bytes),
-        service.limits.drain_seconds,
+        service.limits.drain_seconds, service.pace,
         is_draining=lambda: service.is_draining, on_response=report)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.fair_queue import FairQueue
 from alexnet.serving.request_record import Stopwatch
+from alexnet.serving.responses import UnavailableError
 
 
 class Named(Protocol):
@@ -87,6 +89,13 @@ LONGER_THAN_BEST = 1.2
 """How much longer an image may take than in the best size of batch, if the batch is smaller for it."""
 
 
+class BatchingEndedError(UnavailableError):
+    """503: the task that makes the batches has ended by a fault of this package. The server needs a restart."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's batching has stopped", "batching", "restart the server", is_temporary=False)
+
+
 class DynamicBatcher(Generic[Network, Output]):
     """Batches for networks, which run in one thread.
 
@@ -116,7 +125,8 @@ class DynamicBatcher(Generic[Network, Output]):
                      watch: Stopwatch | None = None) -> list[Output]:
         """The output for each image, in order; with ten views, the outputs for those of each image.
 
-        `watch` measures the time of the batches with these images.
+        `watch` measures the time of the batches with these images. Raises BatchingEndedError if nothing processes the
+        queue any more.
         """
         loop, watch = asyncio.get_running_loop(), watch or Stopwatch()
         numbers = [None] if views == 1 else range(views)
@@ -126,7 +136,7 @@ class DynamicBatcher(Generic[Network, Output]):
             self._queue.add(client, image)
         self._is_queued.set()
         try:
-            return await asyncio.gather(*(image.result for image in queued))
+            return await self._unless_ended(asyncio.gather(*(image.result for image in queued)))
         finally:  # where a batch has failed or the client has disconnected, the others are computed for nobody
             for image in queued:
                 self._discard(client, image)
@@ -158,15 +168,29 @@ class DynamicBatcher(Generic[Network, Output]):
 
     async def run_exclusive(self, client: str, model: str, work: Callable[[], Result],
                             watch: Stopwatch | None = None) -> Result:
-        """Run other work with a network, by its name, between two batches. `watch` measures its time."""
+        """Run other work with a network, by its name, between two batches. `watch` measures its time.
+
+        Raises BatchingEndedError as `submit`.
+        """
         queued = QueuedWork(model, work, watch or Stopwatch(), asyncio.get_running_loop().create_future())
         self._queue.add(client, queued)
         self._is_queued.set()
         try:
-            result: Result = await queued.result
+            result: Result = await self._unless_ended(queued.result)
         finally:
             self._discard(client, queued)
         return result
+
+    async def _unless_ended(self, results: asyncio.Future[Result]) -> Result:
+        """Wait for results, unless the task that makes the batches ends before: they would never come."""
+        results.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs it as unseen
+        if self._task is not None:
+            either: list[asyncio.Future[Any]] = [results, self._task]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not results.done():
+                results.cancel()
+                raise BatchingEndedError
+        return await results
 
     def _discard(self, client: str, item: QueuedImage[Network, Output] | QueuedWork) -> None:
         """Remove an item from the queue, if it still waits there: nobody awaits its result any more."""
@@ -182,7 +206,7 @@ class DynamicBatcher(Generic[Network, Output]):
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Process the queue while the context lasts."""
-        self._task = task = asyncio.create_task(self._run())
+        self._task = task = asyncio.create_task(self._run_until_fault())
         try:
             yield
         finally:
@@ -190,6 +214,12 @@ class DynamicBatcher(Generic[Network, Output]):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             self._thread.shutdown()
+
+    async def _run_until_fault(self) -> None:
+        try:
+            await self._run()
+        except Exception:  # of this package; `is_running` is false from now on
+            traceback.print_exc()
 
     async def _run(self) -> None:
         while True:

@@ -9,9 +9,10 @@ worker processes, for which the threads wait (`worker_process`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from alexnet.serving.infer_request import InferRequest, is_large, parse_infer
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
 from alexnet.serving.request_record import Stopwatch
-from alexnet.serving.responses import OverloadError, RequestError
+from alexnet.serving.responses import RequestError, UnavailableError
 from alexnet.serving.worker_process import WorkerPool, decode_square
 
 Decoded = NDArray[np.uint8] | RequestError
@@ -39,11 +40,12 @@ AT_ONCE_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class _Call:
-    """The arguments of `ImageDecoder.decode` that all its images share."""
+    """What all images of a call of `ImageDecoder.decode` share: arguments, and the seconds of one image's header."""
 
     client: str
     side: int
     watch: Stopwatch
+    header_seconds: float = 0.0
 
 
 class ImageDecoder:
@@ -85,7 +87,7 @@ class ImageDecoder:
                 return [decoded]
             costs = [decoded]
         else:
-            costs = await self._threads.run(client, 0, lambda: [decode_cost(upload.data) for upload in uploads])
+            costs, call = await self._threads.run(client, 0, lambda: _timed_costs(call, uploads))
         with_room = zip(uploads, costs, self._has_room(costs), strict=True)
         async with asyncio.TaskGroup() as group:  # if this is cancelled, so are the images that wait for their turn
             tasks = [group.create_task(self._decode_one(call, _name(upload, number, uploads), upload, cost, has_room))
@@ -95,10 +97,13 @@ class ImageDecoder:
     def _decode_at_once(self, call: _Call, upload: Upload) -> Decoded | DecodeCost:
         """The pixels of a request's only image, if that is a usual one; else what decoding it costs."""
         cost = decode_cost(upload.data)
-        is_slow = cost.holds_lock and cost.pixels > self.limits.locked_pixels
-        if is_slow or cost.memory > min(AT_ONCE_BYTES, self.limits.large_bytes):
+        if self._needs_worker(cost) or cost.memory > min(AT_ONCE_BYTES, self.limits.large_bytes):
             return cost
         return self._timed_decode(call, _name(upload, 1, [upload]), upload.data, in_worker=False)
+
+    def _needs_worker(self, cost: DecodeCost) -> bool:
+        """Whether an image stops the other threads for long, or may take more memory than its header states."""
+        return not cost.is_exact or (cost.holds_lock and cost.pixels > self.limits.locked_pixels)
 
     def _has_room(self, costs: Sequence[DecodeCost]) -> Iterator[bool]:
         """Whether an image is within `Limits.request_pixels` together with those before it."""
@@ -112,12 +117,13 @@ class ImageDecoder:
             return RequestError(f"the request's images up to {name} have more than {self.limits.request_pixels:,} "
                                 "pixels together", "send it in another request", status=413)
         if cost.memory <= self.limits.large_bytes or cost.pixels > self.limits.pixels:  # those are refused unread
-            in_worker = cost.holds_lock and self.limits.locked_pixels < cost.pixels <= self.limits.pixels
-            return await self._threads.run(call.client, min(cost.memory, self.limits.large_bytes),
+            in_worker = self._needs_worker(cost) and cost.pixels <= self.limits.pixels
+            memory = min(cost.memory, self.limits.large_bytes) if cost.is_exact else self.limits.large_bytes
+            return await self._threads.run(call.client, memory,
                                            lambda: self._timed_decode(call, name, upload.data, in_worker))
         if self._pending_large.total() >= self.limits.large_images or (
                 self._pending_large[call.client] >= max(1, self.limits.large_images - 1)):
-            return OverloadError(f"{name} is one of too many large images that wait", "large_images")
+            return UnavailableError(f"{name} is a large image, and too many of those are queued", "large_images")
         self._pending_large[call.client] += 1
         try:
             return await self._large_thread.run(call.client, 0, lambda: self._decode(call, name, upload.data, True))
@@ -150,8 +156,16 @@ class ImageDecoder:
             return decode_square(data, name, self.limits.pixels, call.side)
 
     def _timed_decode(self, call: _Call, name: str, data: bytes | memoryview, in_worker: bool) -> Decoded:
-        with self.estimate.timed(self._parallel):
+        with self.estimate.timed(self._parallel, call.header_seconds):
             return self._decode(call, name, data, in_worker)
+
+
+def _timed_costs(call: _Call, uploads: Sequence[Upload]) -> tuple[list[DecodeCost], _Call]:
+    """What decoding each image costs; and the call, with the time that this took for each."""
+    began = time.monotonic()
+    with call.watch.running():
+        costs = [decode_cost(upload.data) for upload in uploads]
+    return costs, replace(call, header_seconds=(time.monotonic() - began) / len(uploads))
 
 
 def _name(upload: Upload, number: int, uploads: Sequence[Upload]) -> str:

@@ -54,12 +54,16 @@ class FairQueue(Generic[Item]):
 
 
 def client_of(request: Request) -> str:
-    """The client that a request counts for: its IPv4 address, or the first half of its IPv6 address.
+    """The client that a request counts for: `client_key` of its address."""
+    return client_key(request.client.host if request.client else "")
+
+
+def client_key(address: str) -> str:
+    """The client that an address counts for: an IPv4 address, or the first half of an IPv6 address.
 
     An IPv6 host has 2^64 addresses of its own. All clients behind one reverse proxy have the proxy's address, so the
     proxy must limit each of them itself.
     """
-    address = request.client.host if request.client else ""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:  # a Unix socket

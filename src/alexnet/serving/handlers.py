@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
 
@@ -15,16 +14,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from alexnet._runtime.page_style import stylesheet
-from alexnet.architecture.arithmetic import has_top5
+from alexnet._runtime.software import own_version
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
 from alexnet.inference.confidence import threshold_of
 from alexnet.interpret.heat_map import css_gradient
+from alexnet.models.checkpoint_json import has_top5
 from alexnet.serving import openapi, query
 from alexnet.serving.decoder import Decoded
 from alexnet.serving.multipart import Upload
 from alexnet.serving.request_record import RequestRecord, record_of
-from alexnet.serving.responses import ErrorDetail, JsonResponse, OverloadError, RequestError, error_detail
+from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, UnavailableError, error_detail
 from alexnet.serving.served_model import Output, ServedModel
 from alexnet.serving.service import Service
 
@@ -113,7 +113,7 @@ class Handlers:
         record.images = sum(isinstance(pixels, np.ndarray) for pixels in decoded)
         self.service.metrics.images.inc(record.images)
         for error in decoded:
-            if isinstance(error, OverloadError):
+            if isinstance(error, UnavailableError):
                 self.service.metrics.rejections.labels(error.reason).inc()
 
     async def explain(self, request: Request) -> Response:
@@ -134,7 +134,9 @@ class Handlers:
                     explanation = await service.batcher.run_exclusive(
                         client, served.name, partial(served.explain, pixels, request.query_params.get("class")),
                         record.network)
-                except UserError as error:
+                except RequestError:
+                    raise
+                except UserError as error:  # of the class to explain
                     raise RequestError(error.problem, error.remedy) from None
         record.images = 1
         return JsonResponse(explanation)
@@ -151,13 +153,13 @@ class Handlers:
             "classes": [printable(name) for name in served.model.classes],
             "input": asdict(served.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "temperature": network.temperature,
+            "temperature": network.temperature, "ten_view_temperature": network.ten_view_temperature,
             "sure_from": threshold_of(served.model.is_calibrated, served.sure_from),
             "validation": _validation(served), "reference_set": served.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
                         for number, sample in enumerate(self.service.default_model.samples)],
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "images": limits.images},
-            "version": version("alexnet")})
+            "version": own_version()})
 
     async def sample(self, request: Request) -> Response:
         """One sample image."""
@@ -167,8 +169,9 @@ class Handlers:
         return Response(samples[int(number)].png, media_type="image/png")
 
     async def health(self, request: Request) -> Response:
-        """Liveness."""
-        return JsonResponse({"status": "alive"})
+        """Liveness: 503 where only a restart helps."""
+        is_alive = self.service.is_alive
+        return JsonResponse({"status": "alive" if is_alive else "dead"}, 200 if is_alive else 503)
 
     async def ready(self, request: Request) -> Response:
         """Readiness: 503 until all processes have started, during shutdown, and where the network does not answer."""
@@ -181,7 +184,7 @@ class Handlers:
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
-        return JsonResponse(openapi.document(version("alexnet"), self.service.limits, bool(self.service.token)))
+        return JsonResponse(openapi.document(own_version(), self.service.limits, bool(self.service.token)))
 
     async def page(self, request: Request) -> Response:
         """A file of the page."""

@@ -46,14 +46,15 @@ class Limits:
     decode_bytes: int = 512_000_000
     """Memory that images decoded in parallel may take, estimated from their headers (`data.decode_memory`)."""
     large_bytes: int = 128_000_000
-    """Images that take more are decoded one at a time, besides: at most 800 MB. A JPEG of 18 million pixels, a PNG of
+    """Images that take more are decoded one at a time, besides: at most 800 MB. A JPEG of 16 million pixels, a PNG of
     10 million."""
     large_images: int = 4
     """Large images that wait for that or are being decoded, all but one at most for one client. Each further one has an
     error of its own; where it is the request's only image, 503."""
     locked_pixels: int = 2_000_000
-    """WebP, AVIF and HEIC images with more are decoded in worker processes. Their decoders hold Python's lock, about 3
-    ms for each million pixels, and no request is handled meanwhile."""
+    """WebP images with more are decoded in worker processes: their decoder holds Python's lock, about 3 ms for each
+    million pixels, and no request is handled meanwhile. AVIF and HEIC images always are, as they may be larger than
+    their header states."""
     worker_bytes: int = 1_500_000_000
     """Memory that a worker process may allocate, on Linux. The image with 422, or the request with 413, that needs more
     is rejected."""
@@ -73,8 +74,9 @@ class Limits:
     # Connection
     connections: int = 1024
     """Open connections. A request on a further connection gets 503."""
-    client_connections: int = 512
-    """Open connections of one client, or of one proxy. A request on a further connection gets 503."""
+    client_connections: int = 256
+    """Open connections of one client, or of one proxy: a quarter, so that two clients cannot take all. A request on a
+    further connection gets 503."""
     header_bytes: int = 32_768
     """Header of a request. Rejected with 400."""
     header_seconds: float = 10.0
@@ -95,27 +97,31 @@ class Limits:
     drain_seconds: float = 1.0
     """Time for which the rest of a rejected body is read and discarded, so that the client receives the response."""
     rejected_bytes_per_second: float = 20e6
-    """Rate of the rejected bodies of one client: the response to a rejected request waits for its body's size by this
-    rate. A client that sends it again at once would otherwise occupy the event loop."""
+    """Rate of the rejected bodies of one client: the response to a rejected request, whatever its status, waits for its
+    body's size by this rate, and so does its end for what is read of the body after it. A client that sends it again at
+    once would otherwise occupy the event loop."""
     rejected_requests_per_second: float = 20.0
     """Rate of the rejected requests of one client while another client is active, for the same reason."""
-    rejection_seconds: float = 2.0
-    """Longest wait of such a response."""
+    rejection_seconds: float = 10.0
+    """Longest wait of such a response; one that would wait longer waits a random time of at least half of it. So a
+    client with N connections gets about N / 7.5 of them a second, whatever the rates. Bytes that are no HTTP request do
+    not wait; their connection closes."""
 
     # Shutdown
     accept_seconds: float = 0.5
     """Time for which a server that received SIGTERM still accepts connections (`--drain`): balancers react late."""
     shutdown_seconds: int = 24
-    """Time in which a server that received SIGTERM must have finished all accepted requests, `accept_seconds` included:
-    Kubernetes kills after 30."""
+    """Time in which a server that received SIGTERM must have ended, `accept_seconds` and 2 seconds for its threads
+    included: Kubernetes kills after 30."""
 
     def __post_init__(self) -> None:
         require(self.total_body_bytes >= self.body_bytes,
                 f"total_body_bytes {self.total_body_bytes} is smaller than body_bytes {self.body_bytes}",
-                "raise it")
+                "raise total_body_bytes")
         require(0 <= self.accept_seconds <= self.shutdown_seconds - 4,
-                f"--drain {self.accept_seconds:g} must be from 0 to {self.shutdown_seconds - 4} seconds",
-                f"all must be done {self.shutdown_seconds} seconds after SIGTERM, and requests need 4 of them")
+                f"--drain {self.accept_seconds:g} must be from 0 to {self.shutdown_seconds - 4} seconds: the server "
+                f"ends {self.shutdown_seconds} seconds after SIGTERM, and needs 4 of them to finish requests",
+                f"give --drain {self.shutdown_seconds - 4} or less")
         require(1 <= self.keep_alive_seconds <= 3600,
                 f"--keep-alive {self.keep_alive_seconds} must be from 1 to 3600 seconds")
 

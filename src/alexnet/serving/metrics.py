@@ -9,7 +9,7 @@ import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 from alexnet.serving.request_record import RequestRecord
-from alexnet.serving.responses import Overload
+from alexnet.serving.responses import Unavailable
 from alexnet.serving.served_model import ServedModel
 
 Outcome = Literal["loaded", "failed"]
@@ -32,6 +32,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        prometheus.disable_created_metrics()  # a further series for each counter and histogram, which nobody reads
         self.registry = prometheus.CollectorRegistry()
         self.is_shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         if not self.is_shared:
@@ -47,7 +48,7 @@ class Metrics:
         self.rejections = prometheus.Counter(
             "alexnet_rejections", "Requests and images that were rejected with 503, by reason.", ["reason"],
             registry=self.registry)
-        for reason in get_args(Overload):
+        for reason in get_args(Unavailable):
             self.rejections.labels(reason)
         self.reloads = prometheus.Counter(
             "alexnet_model_reloads", "Reloads of a model's checkpoint, by outcome.", ["model", "outcome"],

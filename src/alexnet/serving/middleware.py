@@ -16,8 +16,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alexnet.serving.fair_queue import client_key
+from alexnet.serving.rejection_pace import RejectionPace
 from alexnet.serving.request_record import RequestRecord
-from alexnet.serving.responses import OverloadError, RequestError, error_response
+from alexnet.serving.responses import RequestError, UnavailableError, error_response
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -25,6 +27,9 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cross-origin-resource-policy":
     "same-origin", "cross-origin-opener-policy": "same-origin", "x-frame-options": "DENY", "cache-control": "no-store",
 }
+
+LIVENESS_PATHS = ("/health", "/v2/health/live")
+"""Paths that respond on a connection above the limit, too: a full server needs no restart."""
 
 TOO_MANY_CONNECTIONS = "too_many_connections"
 """Key in the state of the scope: true on a connection above the limit."""
@@ -57,15 +62,21 @@ class AccessControlMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._check(scope) if scope["type"] == "http" else None
+        if scope["type"] == "http" and _is_too_many(scope):
+            send = _closing(send)
         await (error_response(error, scope) if error else self.app)(scope, receive, send)
 
     def _check(self, scope: Scope) -> RequestError | None:
-        if scope.get("state", {}).get(TOO_MANY_CONNECTIONS):
-            return OverloadError("too many connections are open", "connections", {"Connection": "close"})
+        if _is_too_many(scope) and scope["path"] not in LIVENESS_PATHS:
+            return UnavailableError("too many connections are open", "connections")
         if (size := _header_size(scope)) > self.header_bytes:
             return RequestError(f"the header of the request has {size:,} bytes, more than {self.header_bytes:,}",
                                 "send a shorter query and fewer headers", headers={"Connection": "close"})
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Of two servers in a row, each could see another end of the body (request smuggling; RFC 9112, 6.1).
+            return RequestError("the request has both Content-Length and Transfer-Encoding", "send one of them",
+                                headers={"Connection": "close"})
         host = headers.get("host", "")
         if host and not _HOST.fullmatch(host):
             return RequestError(f"the header Host {host[:100]!r} is not a host name with an optional port",
@@ -83,21 +94,38 @@ class AccessControlMiddleware:
         return None
 
 
+def _is_too_many(scope: Scope) -> bool:
+    """Whether the request came on a connection above the limit."""
+    return bool(scope.get("state", {}).get(TOO_MANY_CONNECTIONS))
+
+
+def _closing(send: Send) -> Send:
+    """`send`, for a connection that closes after the response."""
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Connection"] = "close"
+        await send(message)
+
+    return send_and_close
+
+
 @dataclass(frozen=True)
 class ResponseMiddleware:
-    """Add headers to every response, report the request to metrics and log, and close connections during shutdown.
+    """Add headers to every response, pace rejections, report to metrics and log, and close connections at shutdown.
 
     The headers: those of security, `X-Request-Id`, and `Model-SHA256` where the request uses a model.
 
     Attributes:
         app: the application behind it.
         drain_seconds: time for which the rest of an unread body is read and discarded.
+        pace: delays the responses to rejected requests, and the end of those whose body is discarded.
         is_draining: whether the server shuts down; each connection then closes after its response.
         on_response: called with the record of each request when its response begins.
     """
 
     app: ASGIApp
     drain_seconds: float
+    pace: RejectionPace
     is_draining: Callable[[], bool]
     on_response: Callable[[RequestRecord], object]
 
@@ -107,6 +135,7 @@ class ResponseMiddleware:
             return
         began, is_body_read = time.monotonic(), False
         record = RequestRecord.begin(scope)
+        client = client_key(scope["client"][0] if scope.get("client") else "")
 
         async def receive_and_track() -> Message:
             nonlocal is_body_read
@@ -117,6 +146,8 @@ class ResponseMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if record.is_rejected:
+                    await self.pace.wait(client, record.received_bytes)
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -130,7 +161,10 @@ class ResponseMiddleware:
             elif not message.get("more_body") and not is_body_read:
                 # If the connection were closed before the body is read, the client might not receive the response.
                 await send({**message, "more_body": True})
+                before = record.received_bytes
                 await self._discard_body(receive_and_track)
+                if record.received_bytes > before:
+                    await self.pace.wait(client, record.received_bytes - before, requests=0)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from alexnet._runtime.software import own_version
 from alexnet.data.class_names import printable
 from alexnet.data.preprocessing import Preprocess
 from alexnet.serving.batching import ImageArray
@@ -45,11 +45,12 @@ class OpenInferenceHandlers:
 
     async def server(self, request: Request) -> Response:
         """Name and version of the server."""
-        return JsonResponse({"name": "alexnet", "version": version("alexnet"), "extensions": []})
+        return JsonResponse({"name": "alexnet", "version": own_version(), "extensions": []})
 
     async def live(self, request: Request) -> Response:
-        """Liveness."""
-        return JsonResponse({"live": True})
+        """Liveness: 503 where only a restart helps."""
+        is_alive = self.service.is_alive
+        return JsonResponse({"live": is_alive}, 200 if is_alive else 503)
 
     async def ready(self, request: Request) -> Response:
         """Whether all models are ready; 503 where not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alexnet.serving.limits import Limits
+from alexnet.serving.query import LARGEST
 
 Schema = dict[str, object]
 """A part of the document."""
@@ -32,7 +33,7 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
             "/v1/models/{model}/explain": _of_model("post", _explain("explainByModel")),
             "/v1/models/{model}": _of_model("get", _get("getModelByName", _MODEL_SUMMARY, _ref("Model"))),
             "/samples/{number}.png": {"get": _sample()},
-            "/health": {"get": _get("getHealth", "Liveness.", _ref("Status")) | {"security": []}},
+            "/health": {"get": _live()},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _metrics()},
             **_open_inference_paths(limits.images),
@@ -50,7 +51,7 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
 
 def _predict(operation: str, max_images: int) -> Schema:
     top = _query("top", "Number of classes in the result, most probable first; at most all.",
-                 {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
+                 {"type": "integer", "minimum": 1, "maximum": LARGEST, "default": 5})
     views = _query("views", "1: the center crop. 10: the average over the corners, the center and their mirror images "
                    "(§4.1).", {"type": "integer", "enum": [1, 10], "default": 1})
     logits = _query("logits", "Include the logits of all classes, in the order of /model; only with views=1.",
@@ -74,6 +75,12 @@ def _sample() -> Schema:
     return {"operationId": "getSample", "summary": "A sample image from the list in /model.", "parameters": [number],
             "responses": {"200": {"description": "PNG.", "content": {"image/png": {"schema": _FILE}}},
                           "404": _json("There is no such sample image.", _ref("Error"))} | _access_errors()}
+
+
+def _live() -> Schema:
+    return {"operationId": "getHealth", "summary": "Liveness.", "security": [], "responses": {
+        "200": _json("The server runs.", _ref("Status")),
+        "503": _json("The server must be restarted: its batching has stopped.", _ref("Status"))}}
 
 
 def _ready() -> Schema:
@@ -107,7 +114,7 @@ def _of_model(method: str, operation: Schema, errors: str = "Error", *more: str)
 def _open_inference_paths(max_images: int) -> Schema:
     paths: Schema = {
         "/v2": {"get": _get("getServer", "Name and version of the server.", _ref("Server"), "InferError")},
-        "/v2/health/live": {"get": _health("getLive", _object({"live": {"type": "boolean"}}))},
+        "/v2/health/live": {"get": _health("getLive", _object({"live": {"type": "boolean"}}), "503")},
         "/v2/health/ready": {"get": _health("getServerReady", _object({"ready": {"type": "boolean"}}), "503")}}
     for path, suffix, more in (("/v2/models/{model}", "", ()),
                                ("/v2/models/{model}/versions/{version}", "OfVersion", ("version",))):
@@ -230,6 +237,8 @@ _SCHEMAS: Schema = {
                    "Model-SHA256."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
         "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
+        "ten_view_temperature": {"type": ["number", "null"], "description": "Divides the logits of each of ten views, "
+                                 "whose probabilities are averaged; null if they have the temperature of one view."},
         "sure_from": {"type": ["number", "null"], "description": "Probability of the likeliest class below which an "
                       "image is marked as not sure: serve --sure, else 0.5; null if the network is not calibrated."},
         "validation": {"type": "object", "description": "Validation errors, from the checkpoint; validation_copies "

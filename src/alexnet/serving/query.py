@@ -9,6 +9,9 @@ from starlette.requests import Request
 from alexnet.errors import closest_match
 from alexnet.serving.responses import RequestError
 
+LARGEST = 99_999_999
+"""Of a whole number: eight digits, as /openapi.json says."""
+
 
 def check_names(request: Request, *known: str) -> None:
     """Raise RequestError for an unknown or repeated parameter."""
@@ -23,13 +26,13 @@ def check_names(request: Request, *known: str) -> None:
 
 
 def get_number(request: Request, name: str, default: int, allowed: Sequence[int] = ()) -> int:
-    """A whole number above 0, or one of those allowed. Raises RequestError otherwise."""
+    """A whole number from 1 to LARGEST, or one of those allowed. Raises RequestError otherwise."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not is_whole_number(text) or int(text) not in (allowed or range(1, 10**9)):
-        rule = " or ".join(map(str, allowed)) or "a whole number above 0"
-        raise RequestError(f"{name} {text[:40]!r} must be {rule}")
+    if not is_whole_number(text) or int(text) not in (allowed or range(1, LARGEST + 1)):
+        rule = " or ".join(map(str, allowed)) or f"a whole number from 1 to {LARGEST:,}"
+        raise RequestError(f"{name} {text[:40]!r} must be {rule}", f"send {name}={default}, or leave it out")
     return int(text)
 
 
@@ -37,7 +40,7 @@ def get_flag(request: Request, name: str) -> bool:
     """True or false; default: false. Raises RequestError otherwise."""
     text = request.query_params.get(name, "false")
     if text not in ("true", "false"):
-        raise RequestError(f"{name} {text[:40]!r} must be true or false")
+        raise RequestError(f"{name} {text[:40]!r} must be true or false", f"send {name}=true, or leave it out")
     return text == "true"
 
 

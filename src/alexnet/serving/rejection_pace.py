@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 _MOST_CLIENTS = 1_000
 """When more clients are remembered, those whose wait is over are forgotten."""
@@ -21,7 +22,8 @@ class RejectionPace:
     Args:
         bytes_per_second: of one client's rejected bodies.
         requests_per_second: of one client's rejected requests, while another client is active.
-        longest: seconds that a response is delayed at most.
+        longest: seconds that a response is delayed at most. One that would be delayed longer gets a random delay of at
+            least half of it.
     """
 
     def __init__(self, bytes_per_second: float, requests_per_second: float, longest: float) -> None:
@@ -36,17 +38,21 @@ class RejectionPace:
             self._before = self._latest
         self._latest = client, asyncio.get_running_loop().time()
 
-    async def wait(self, client: str, received_bytes: int) -> None:
-        """Wait until the client's rejections, with this one, have had their time."""
+    async def wait(self, client: str, received_bytes: int, requests: int = 1) -> None:
+        """Wait until the client's rejections, with this one, have had their time; 0 requests: more bytes of one."""
         now = asyncio.get_running_loop().time()
         if len(self._until) > _MOST_CLIENTS:
             self._until = {other: until for other, until in self._until.items() if until > now}
         seconds = received_bytes / self.bytes_per_second
         if self._is_other_active(client, now):
-            seconds += 1 / self.requests_per_second
+            seconds += requests / self.requests_per_second
         until = max(self._until.get(client, now), now) + seconds
-        self._until[client] = until = min(until, now + self.longest)
-        await asyncio.sleep(until - now)
+        if until > now + self.longest:  # with many connections; if all waited as long, all would come back at once
+            self._until[client], until = now + self.longest, now + self.longest * random.uniform(0.5, 1.0)
+        else:
+            self._until[client] = until
+        if until > now:
+            await asyncio.sleep(until - now)
 
     def _is_other_active(self, client: str, now: float) -> bool:
         latest = self._before if self._latest[0] == client else self._latest

@@ -26,6 +26,7 @@ class Reloader:
         models: the served models by name, where the new one replaces the old one.
         on_outcome: called with each model, as it is after the reload, and the outcome.
         say: prints a line about it.
+        is_loading: whether the thread loads a checkpoint.
     """
 
     def __init__(self, models: MutableMapping[str, ServedModel],
@@ -34,6 +35,7 @@ class Reloader:
         self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority, (10,))
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
+        self.is_loading = False
 
     def request(self) -> None:
         """Reload all models. A request during a reload makes another one follow it: the files may have changed."""
@@ -42,10 +44,20 @@ class Reloader:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def shutdown(self) -> None:
-        """Drop what has not begun. A reload that runs is not awaited: the server ends without its result."""
+        """Drop what has not begun. A reload that runs is not awaited.
+
+        Python waits for its threads when it exits. A process that ends while `is_loading` must end by `os._exit`.
+        """
         if self._task:
             self._task.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, old: ServedModel) -> ServedModel:
+        self.is_loading = True
+        try:
+            return _load_again(old)
+        finally:
+            self.is_loading = False
 
     async def _run(self) -> None:
         while self._wanted:
@@ -56,7 +68,7 @@ class Reloader:
     async def _reload(self, name: str) -> None:
         old = self.models[name]
         try:
-            new = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _load_again(old))
+            new = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._load(old))
         except Exception as error:  # whatever it is: the server goes on with the old model
             self.on_outcome(old, "failed")
             reason = str(error) if isinstance(error, UserError) else repr(error)

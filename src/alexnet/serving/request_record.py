@@ -68,7 +68,8 @@ class RequestRecord:
         images: that were classified or explained.
         model: name of the model that the request uses; "" for none.
         model_sha256: of its weights.
-        rejection: why the server is overloaded, for a request that it therefore rejects; else "".
+        is_rejected: whether its response is an error of the client's, or 503 (`responses.error_response`).
+        rejection: why the server rejects the request with 503 (`responses.Unavailable`); else "".
         decode: time in which its images were being decoded.
         network: time in which the network processed batches with its images.
         processing: time from the whole body to the last output.
@@ -86,6 +87,7 @@ class RequestRecord:
     images: int = 0
     model: str = ""
     model_sha256: str = ""
+    is_rejected: bool = False
     rejection: str = ""
     decode: Stopwatch = field(default_factory=Stopwatch)
     network: Stopwatch = field(default_factory=Stopwatch)

@@ -16,9 +16,10 @@ from alexnet.errors import UserError
 from alexnet.serving.admission import Overloaded
 from alexnet.serving.request_record import record_of
 
-Overload = Literal["queue", "bytes", "large_images", "workers", "connections", "shutdown"]
-"""Why a server is overloaded: too many images are queued, too many bytes of bodies are held, too many large images
-wait, no worker process can be started, too many connections are open, or its worker processes have ended with it."""
+Unavailable = Literal["queue", "bytes", "large_images", "workers", "connections", "shutdown", "batching"]
+"""Why a server rejects with 503: too many images are queued, too many bytes of bodies are held, too many large images
+wait, no worker process can be started, too many connections are open, its worker processes have ended with it, or the
+task that makes the batches has ended."""
 
 
 class RequestError(UserError):
@@ -35,16 +36,19 @@ class RequestError(UserError):
         self.status, self.headers = status, dict(headers or {})
 
 
-class OverloadError(RequestError):
-    """503: a request, or one image of it, that the server rejects because it is overloaded.
+class UnavailableError(RequestError):
+    """503: a request, or one image of it, that the server rejects because of its own state. No other error has 503.
 
     Attributes:
         reason: label of the metric `alexnet_rejections`.
+
+    Args:
+        is_temporary: whether another attempt may succeed; then the response has Retry-After.
     """
 
-    def __init__(self, problem: str, reason: Overload, headers: Mapping[str, str] | None = None,
-                 remedy: str = "try again in a second") -> None:
-        super().__init__(problem, remedy, status=503, headers={"Retry-After": "1", **(headers or {})})
+    def __init__(self, problem: str, reason: Unavailable, remedy: str = "try again in a second", *,
+                 is_temporary: bool = True) -> None:
+        super().__init__(problem, remedy, status=503, headers={"Retry-After": "1"} if is_temporary else None)
         self.reason = reason
 
 
@@ -79,11 +83,12 @@ def _null_for_nan(tree: object) -> object:
 
 
 def error_response(error: RequestError, scope: Scope) -> Response:
-    """The response for a rejected request, by its ASGI scope, whose record notes an overload.
+    """The response for a rejected request, by its ASGI scope, whose record notes the rejection.
 
     The Open Inference Protocol, below /v2, has errors of one string.
     """
-    if isinstance(error, OverloadError):
+    record_of(scope).is_rejected = error.status != 500
+    if isinstance(error, UnavailableError):
         record_of(scope).rejection = error.reason
     is_open_inference = scope["path"].startswith("/v2/") or scope["path"] == "/v2"
     return JsonResponse({"error": str(error) if is_open_inference else error_detail(error)}, error.status,
@@ -115,9 +120,9 @@ async def overloaded(request: Request, error: Exception) -> Response:
     """503 for a request that would wait too long (admission.Overloaded)."""
     assert isinstance(error, Overloaded)
     return error_response(
-        OverloadError("other images are queued, and those of this request alone take longer than others may wait",
-                      "queue", remedy="send fewer images per request") if error.is_long
-        else OverloadError("too many images are queued", "queue"), request.scope)
+        UnavailableError("other images are queued, and those of this request alone take longer than others may wait",
+                         "queue", remedy="send fewer images per request") if error.is_long
+        else UnavailableError("too many images are queued", "queue"), request.scope)
 
 
 async def client_disconnected(request: Request, error: Exception) -> Response:

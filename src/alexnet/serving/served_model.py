@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.errors import require
+from alexnet.inference.evaluate import softmax_of_views
 from alexnet.inference.predictor import Model
 from alexnet.models.checkpoint import weights_sha256
 from alexnet.models.checkpoint_json import ErrorsJson
@@ -29,8 +30,9 @@ class Output(NamedTuple):
     """The network's output for one image.
 
     Attributes:
-        probabilities_K: float32, of one view or averaged over ten.
-        logits_K: float32; None for ten views, whose average is taken after the softmax.
+        probabilities_K: float32, of one view, one of ten, or averaged over ten.
+        logits_K: float32, divided by the temperature of one view; None for ten views, whose average is taken after the
+            softmax.
     """
 
     probabilities_K: NDArray[np.float32]
@@ -111,8 +113,8 @@ class ServedModel:
             elif tensor.dtype == torch.uint8:
                 tensor = preprocess(tensor)
             logits_NK = network(tensor).float()
-            return [Output(*rows) for rows in zip(
-                logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
+            outputs_NK = logits_NK.softmax(-1) if views is None else softmax_of_views(network, logits_NK)
+            return [Output(*rows) for rows in zip(outputs_NK.cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
 
     def explain(self, pixels_HWC: NDArray[np.uint8], label: str | None = None) -> Explanation:
         """Explain the prediction for one image; runs in the network's thread."""

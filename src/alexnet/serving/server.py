@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import socket
 import time
@@ -23,21 +24,35 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from alexnet.errors import UserError
+from alexnet.serving.fair_queue import client_key
 from alexnet.serving.limits import Limits
 from alexnet.serving.middleware import ON_RESPONSE, TOO_MANY_CONNECTIONS, malformed_response
 from alexnet.serving.request_log import LOGGER
 
+
+class NotCancelled(logging.Filter):
+    """Leaves out the traceback of a request that was cancelled: only the server's end does that, and it counts them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 LOG_CONFIG = {
     "version": 1, "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(message)s"}, "error": {"format": "%(asctime)s %(message)s"}},
+    "filters": {"not_cancelled": {"()": NotCancelled}},
     "handlers": {"line": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.__stderr__"},
-                 "error": {"class": "logging.StreamHandler", "formatter": "error"}},
+                 "error": {"class": "logging.StreamHandler", "formatter": "error", "filters": ["not_cancelled"]}},
     "loggers": {LOGGER.name: {"handlers": ["line"], "level": "INFO", "propagate": False},
                 "uvicorn.error": {"handlers": ["error"], "level": "ERROR", "propagate": False}},
 }
 """The lines of requests (`request_log`), and the traceback of each server error, on standard error.
 
 With `--log json`, `sys.stderr` makes JSON of what is printed (`json_lines`); the lines of requests are JSON already."""
+
+
+_ENDING_SECONDS = 2.0
+"""Of `Limits.shutdown_seconds`, for ending threads and worker processes after the last request."""
 
 
 class ServerConfig(uvicorn.Config):
@@ -56,7 +71,7 @@ class ServerConfig(uvicorn.Config):
             app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG_CONFIG,
             access_log=False, server_header=False, proxy_headers=False, backlog=1 if is_shared else limits.connections,
             timeout_keep_alive=limits.keep_alive_seconds,
-            timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds - limits.accept_seconds),
+            timeout_graceful_shutdown=math.floor(limits.shutdown_seconds - limits.accept_seconds - _ENDING_SECONDS),
             h11_max_incomplete_event_size=limits.header_bytes)
         self.limits, self.read_buffer = limits, bytearray(limits.read_bytes)
 
@@ -77,12 +92,15 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         """Runs while more of the response waits for the client than is buffered for it."""
         self._unread_bytes = 0
         """Bytes of the response that waited when the timer was started."""
+        self.client_key = ""
+        """Whom the connection counts for."""
         self._parse_seconds_left = config.limits.parse_seconds
         """Processor time that is left for parsing this request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        same = sum(other.client is not None and other.client[0] == self.client[0] for other in self.connections
+        self.client_key = client_key(self.client[0] if self.client else "")
+        same = sum(other.client_key == self.client_key for other in self.connections
                    if isinstance(other, TimeoutProtocol)) if self.client else 0
         if len(self.connections) > self._limits.connections or same > self._limits.client_connections:
             self.app_state = {**self.app_state, TOO_MANY_CONNECTIONS: True}
@@ -274,7 +292,7 @@ def create_server(
 ) -> GracefulServer:
     """A server whose `run(sockets=[listener])` returns after a signal, or once its `should_exit` is set.
 
-    `run` finishes accepted requests for at most `Limits.shutdown_seconds`, and then raises the signal again:
-    KeyboardInterrupt for SIGINT, termination for SIGTERM.
+    `run` finishes accepted requests, so that all ends within `Limits.shutdown_seconds`, and then raises the signal
+    again: KeyboardInterrupt for SIGINT, termination for SIGTERM.
     """
     return GracefulServer(ServerConfig(app, limits, is_shared), on_start, on_stop, on_stopped)

@@ -81,6 +81,11 @@ class Service:
         """The model of the paths without a name."""
         return next(iter(self.models.values()))
 
+    @property
+    def is_alive(self) -> bool:
+        """False where the task that makes the batches has ended: only a restart helps."""
+        return self.batcher.is_running
+
     def bind(self, request: Request) -> ServedModel:
         """The model that a request's path names, or the default. The request uses it to its end; its record names it.
 

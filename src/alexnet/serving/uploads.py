@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload, parse_form
-from alexnet.serving.responses import OverloadError, RequestError
+from alexnet.serving.responses import RequestError, UnavailableError
 
 FORM = "multipart/form-data"
 
@@ -111,8 +111,8 @@ class UploadReader:
         except BaseException as error:
             self.held_bytes -= body.size
             if body.is_evicted:
-                raise OverloadError(f"the server already holds {self.limits.total_body_bytes / 1e6:g} MB of uploads",
-                                    "bytes") from None
+                raise UnavailableError(f"the server already holds {self.limits.total_body_bytes / 1e6:g} MB of uploads",
+                                       "bytes") from None
             if isinstance(error, TimeoutError):
                 raise RequestError(f"the body did not arrive within {self.limits.body_seconds:g} seconds",
                                    "send a smaller image, or use a faster connection", status=408) from None

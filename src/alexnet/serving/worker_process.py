@@ -27,13 +27,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.allocator import release_free_memory
 from alexnet._runtime.notes import say, unless_closed
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.images import BadImage, decode
 from alexnet.data.square import square
 from alexnet.serving.infer_request import InferRequest, parse_infer
 from alexnet.serving.limits import Limits
-from alexnet.serving.responses import OverloadError, RequestError
+from alexnet.serving.responses import RequestError, UnavailableError
 
 _LENGTHS = struct.Struct("<QQ")
 """Before each message: the bytes of its JSON object and of the data that follow it."""
@@ -165,10 +166,10 @@ class WorkerPool:
         """An idle worker, or a new one. Threads share lists and sets safely.
 
         Raises:
-            OverloadError: the server shuts down, or can start no process.
+            UnavailableError: the server shuts down, or can start no process.
         """
         if self._is_closed:
-            raise OverloadError("the server is shutting down", "shutdown")
+            raise UnavailableError("the server is shutting down", "shutdown")
         with contextlib.suppress(IndexError):
             while True:
                 worker = self._idle.pop()
@@ -185,7 +186,7 @@ class WorkerPool:
                 env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
         except OSError as error:
             self.say(f"no worker process can be started: {error}")
-            raise OverloadError("the server can start no worker process for it", "workers") from None
+            raise UnavailableError("the server could not start a worker process", "workers") from None
 
 
 def _how(worker: subprocess.Popen[bytes]) -> str:
@@ -225,6 +226,8 @@ def main() -> None:
             request, data = _receive(requests, sys.maxsize, sys.maxsize)
             _limit_processor_time(request.pop("seconds"))
             _send(replies, *_reply(request, data))
+            del request, data
+            release_free_memory()  # a large image takes hundreds of megabytes, and the next one may come in an hour
 
 
 def _reply(request: dict[str, Any], data: bytes) -> tuple[dict[str, object], Sequence[Buffer]]:
@@ -233,12 +236,13 @@ def _reply(request: dict[str, Any], data: bytes) -> tuple[dict[str, object], Seq
         if "pixel_limit" in request:
             pixels = decode_square(data, **request)
             if isinstance(pixels, RequestError):
-                raise pixels
+                return _reply_of(pixels)  # raised here, it would hold this frame, and that of the decoder, for long
             return {}, [pixels.tobytes()]
         side, crop = request.pop("side"), request.pop("crop")
         return parse_infer(data, InputSpec(side, crop), Limits(**request)).to_message()
     except MemoryError:
-        return _reply_of(RequestError("it needs more memory than the server allows", "send less at once", status=413))
+        return _reply_of(RequestError("the data needs more memory than the server allows", "send less at once",
+                                      status=413))
     except RequestError as error:
         return _reply_of(error)
 

@@ -12,6 +12,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.findings import FEW_FOR_SCRATCH
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
+from alexnet.data.sources.embedded import SOURCE as EMBEDDED
 from alexnet.errors import Finding, such_as
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
@@ -74,8 +75,8 @@ def look_alikes_finding(overlap: Overlap) -> list[Finding]:
         "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
         f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
         f"one{such_as(count, overlap.example)}, saved again, mirrored, or of the same scene",
-        "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
-        "lower than it is")]
+        "see the pairs with alexnet check; where both show the same, delete one of them, as the error on val is "
+        "otherwise too low")]
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
@@ -93,14 +94,14 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
     before, after = (learning_rate(recipe, done, state.plateau.drops) for recipe in (saved, now))
     if math.isclose(before, after, rel_tol=1e-9):
         return Finding(
-            "epochs_changed", "", f"the run was to have {saved.epochs} epochs and now has {now.epochs}, of which "
-            f"{done:.3g} are trained; its learning rate goes on as it was",
-            f"the new number stays: to take it back, add --epochs {saved.epochs} when you resume the run again")
+            "epochs_changed", "", f"the run was started with {saved.epochs} epochs and now has {now.epochs}, of "
+            f"which {done:.3g} are trained; its learning rate continues unchanged",
+            f"the new number is kept; to undo it, add --epochs {saved.epochs} when you resume the run again")
     return Finding(
-        "schedule_changed", "", f"the run was begun with --epochs {saved.epochs} and goes on with {now.epochs}: the "
-        f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
-        f"{done:.3g} epochs, and the run will not equal one begun with {now.epochs}",
-        f"for such a run start again with --epochs {now.epochs} and another --out")
+        "schedule_changed", "", f"the run was started with --epochs {saved.epochs} and continues with {now.epochs}: "
+        f"the schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} "
+        f"after {done:.3g} epochs, and the run will not equal one started with {now.epochs}",
+        f"for such a run, start again with --epochs {now.epochs} and another --out")
 
 
 def few_images_finding(
@@ -108,21 +109,27 @@ def few_images_finding(
 ) -> Finding | None:
     """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run.
 
+    Patches of the package's photographs get no such advice: features of objects are not meant for them.
+
     Args:
         spec: the run.
         data: what the user called the data, for the command that is recommended.
         labels, group: as the user gave --labels and --group, which packed and streamed data do not take.
     """
     counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
-    if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
+    if spec.init or spec.data.source == EMBEDDED or counts.mean() >= FEW_FOR_SCRATCH:
         return None
     command = shlex.join(["alexnet", "train", data, *(["--labels", str(labels)] if labels else []),
                           *(["--group", group] if group else []), "--init", "pretrained"])
     return Finding(
         "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
-        f"this run shows each of them to `{spec.arch.name}` {spec.recipe.epochs:,} times, and starting from trained "
-        "weights takes less time and gives a lower error",
+        f"this run shows each of them to `{spec.arch.name}` {_times(spec.recipe.epochs)}, and starting from "
+        "trained weights takes less time and gives a lower error",
         f"`{command}` starts from the network in this package, which sees 64 pixels; --init torchvision --head "
         "downloads weights trained on ImageNet (244 MB, 224 pixels) and trains the output layer alone, in one pass "
         "over the images; --init RUN starts from a run of yours")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
 from alexnet._runtime.devices import choose_precision
+from alexnet._runtime.software import own_version
 from alexnet.architecture.overrides import to_json
 from alexnet.data.content import contained, distinct_hashes
-from alexnet.data.order import batches_per_epoch
+from alexnet.data.order import smallest_batch
 from alexnet.data.overlap import find_overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import Finding, require
+from alexnet.errors import Finding, plural, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import Provenance
@@ -68,11 +68,9 @@ def build(
     _require_same_spec(spec, state, processes)
     readers = readers_of(spec.parallel, processes.size)
     require_whole_batches(spec.recipe, readers)
-    _require_two_in_a_batch(spec, training)
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state))
     before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
     whole, validation = validation, _not_trained_on(validation, training, before)
-    _require_images_for_each(readers, spec, training)
 
     network, preprocess, provenance = _first_network(spec, saved)
     state = State.from_json(saved.training) if saved else state
@@ -80,7 +78,7 @@ def build(
     strategy = parallelize(
         network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch,
         seed=state.seed)
-    _require_images_for_batch_norm(spec, strategy, training)
+    _require_batches(spec, readers, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     precision = MixedPrecision(precision_name, device, processes.all_true)
     split = strategy.split_network
@@ -120,7 +118,7 @@ def _split(spec: RunSpec, name: str) -> PackedSplit:
     split = spec.data.split(name)
     kind = {"train": "training", "val": "validation"}[name]
     require(len(split) > 0, f"the data has no {kind} images",
-            "pack it with a train/ and a val/ folder, or with --held-out 0.1")
+            "pack images with a train/ and a val/ folder, or pack them with --held-out 0.1")
     return split
 
 
@@ -147,33 +145,23 @@ def _not_trained_on(validation: PackedSplit, training: PackedSplit, before: Seen
 def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> None:
     """All processes must have been started on the same run."""
     processes.require_same_on_all_ranks({
-        "version": [version("alexnet"), torch.__version__], "network": to_json(spec.arch),
+        "version": [own_version(), torch.__version__], "network": to_json(spec.arch),
         "recipe": to_json(spec.recipe), "data": state.data, "seed": state.seed, "precision": state.precision,
         "transform": state.transform,
         "--parallel or --micro-batch": [spec.parallel, spec.micro_batch]})
 
 
-def _require_two_in_a_batch(spec: RunSpec, training: PackedSplit) -> None:
-    """Mixup and CutMix mix two images of a batch."""
-    if not spec.recipe.mixes_images:
-        return
-    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
-    require(smallest >= 2, "mixup and CutMix mix two images of a batch, and there are batches of 1 image",
+def _require_batches(spec: RunSpec, readers: int, strategy: Strategy, training: PackedSplit) -> None:
+    """Every training batch must have an image for each of the processes that read their own, and two where they mix."""
+    smallest = smallest_batch(len(training), spec.recipe.batch_size)
+    require(smallest >= 2 or not spec.recipe.mixes_images,
+            "mixup and CutMix mix two images of a batch, and there are batches of 1 image",
             "take larger batches (--batch-size 16), or set recipe.mixup_alpha=0 and recipe.cutmix_alpha=0")
-
-
-def _require_images_for_batch_norm(spec: RunSpec, strategy: Strategy, training: PackedSplit) -> None:
-    """Batch normalization of a fully connected layer needs two images: those of one would all become 0."""
-    if not spec.arch.dense_norm:
-        return
-    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
+    require(smallest >= readers,
+            f"batches of {plural(smallest, 'image')} cannot be shared by {readers} processes",
+            f"start at most {plural(smallest, 'process', 'processes')}, or give a larger --batch-size")
+    # Batch normalization of a fully connected layer would set the values of a single image to 0.
     together = smallest // strategy.micro_batch_count(smallest)
-    require(together >= 2, f"batches of 1 image are too small for the batch normalization of {spec.arch.name}",
+    require(together >= 2 or not spec.arch.dense_norm,
+            f"batches of 1 image are too small for the batch normalization of {spec.arch.name}",
             "take larger batches (--batch-size 16), or a network without it (--arch paper)")
-
-
-def _require_images_for_each(readers: int, spec: RunSpec, training: PackedSplit) -> None:
-    """Every training batch must have an image for every process that reads its own."""
-    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
-    require(smallest >= readers, f"batches of {smallest} images leave some of {readers} processes without any",
-            "start fewer, or take larger batches (--set recipe.batch_size=...)")

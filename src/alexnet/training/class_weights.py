@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.architecture.recipe import Recipe
-from alexnet.errors import require
+from alexnet.errors import plural, require
 
 IMBALANCE = 3.0
 """Largest class over the smallest, above which `auto` balances the classes."""
@@ -18,7 +18,8 @@ def require_weight_for_each(recipe: Recipe, classes: int) -> None:
     """Raise UserError if the recipe lists weights for another number of classes than the data has."""
     chosen = recipe.class_weights
     require(not isinstance(chosen, tuple) or len(chosen) == classes,
-            f"recipe.class_weights has {len(chosen)} weights and the data has {classes} classes",
+            f"recipe.class_weights has {plural(len(chosen), 'weight')} and the data has "
+            f"{plural(classes, 'class', 'classes')}",
             "give one for each class, in their order, or class_weights=balanced")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from alexnet.errors import Finding, require
+from alexnet.errors import Finding, plural, require
 from alexnet.training.trainer import Trainer
 
 SMOOTHING = 0.9
@@ -51,9 +51,10 @@ class RateSweep:
 
 def check_range(low: float, high: float, steps: int) -> None:
     """Raise UserError for rates that do not rise, or too few steps. Arguments as for `sweep`."""
-    require(0 < low < high < math.inf, f"the rates {low:g} to {high:g} do not rise from above 0",
+    require(0 < low < high < math.inf, f"the learning rates {low:g} to {high:g} must be above 0 and increasing",
             "give --from below --to")
-    require(steps >= 4 * SKIPPED, f"{steps} steps are too few for a curve", f"give --steps {4 * SKIPPED} or more")
+    require(steps >= 4 * SKIPPED, f"{plural(steps, 'step')} {'is' if steps == 1 else 'are'} too few for a curve",
+            f"give --steps {4 * SKIPPED} or more")
 
 
 def sweep(

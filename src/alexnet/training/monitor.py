@@ -38,10 +38,13 @@ class Monitor:
         arch: its network.
         is_pretrained: whether it starts from trained weights.
         recipe: its recipe, if known, so that nothing is recommended that it has.
+        validation_images: how many it has, if known, as `calibrate` needs some.
     """
 
-    def __init__(self, arch: Arch, is_pretrained: bool = False, recipe: Recipe | None = None) -> None:
+    def __init__(self, arch: Arch, is_pretrained: bool = False, recipe: Recipe | None = None,
+                 validation_images: int | None = None) -> None:
         self.arch, self.is_pretrained, self.recipe = arch, is_pretrained, recipe
+        self.validation_images = validation_images
         self.is_head = recipe is not None and recipe.optimizer == "lbfgs"
         self._reported: set[str] = set()
         self.epochs: list[EpochEvent] = []
@@ -78,7 +81,8 @@ class Monitor:
     def _risen_loss(self) -> Finding | None:
         if self.is_head:
             return None
-        return risen_loss_finding(self.epochs, self.arch.classes, self.is_pretrained, self.recipe)
+        return risen_loss_finding(self.epochs, self.arch.classes, self.is_pretrained, self.recipe,
+                                  self.validation_images)
 
     def result_findings(self, state: State, labels_N: NDArray[np.int64]) -> list[Finding]:
         """Report a finished run that has learned nothing of use, or whose validation loss has risen.

@@ -133,9 +133,9 @@ class SGD:
                 fused += zip(w, v, g, rates, [group.decay] * len(w), strict=True)
             elif group.lars:
                 for w_, v_, g_, tensor_rate in zip(w, v, g, torch.stack(rates).tolist(), strict=True):
-                    self._update([w_], [v_], [g_], tensor_rate, group.decay)
+                    self._update_in_torch([w_], [v_], [g_], tensor_rate, group.decay)
             else:
-                self._update(w, v, g, eps, group.decay)
+                self._update_in_torch(w, v, g, eps, group.decay)
         if fused:
             w, v, g, rates, decays = map(list, zip(*fused, strict=True))
             copies = self._bf16_weights.of(w) if self._bf16_weights else []
@@ -149,7 +149,7 @@ class SGD:
         norm = squares_T.sum().sqrt()
         torch._foreach_mul_(gradients, (self.recipe.clip_norm / (norm + 1e-12)).clamp(max=1.0))
 
-    def _update(self, w: list[Tensor], v: list[Tensor], g: list[Tensor], eps: float, decay: float) -> None:
+    def _update_in_torch(self, w: list[Tensor], v: list[Tensor], g: list[Tensor], eps: float, decay: float) -> None:
         """The rule, in torch's operators, which take the rate as a number."""
         recipe = self.recipe
         if w[0].is_cuda and torch.cuda.is_current_stream_capturing():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding
+from alexnet.inference.calibration import enough_images
 from alexnet.training.events import EpochEvent
 
 SUSTAINED = 3
@@ -32,6 +33,7 @@ the highest learning rate, the validation loss may be above ln(classes) for a wh
 
 def risen_loss_finding(
     epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool, recipe: Recipe | None = None,
+    validation_images: int | None = None,
 ) -> Finding | None:
     """Report a validation loss that has risen by the last epoch: "risen_loss" or "loss_above_uniform"; else None.
 
@@ -43,6 +45,7 @@ def risen_loss_finding(
         classes: number of classes.
         is_pretrained: whether training started from trained weights.
         recipe: of the run, if known, so that nothing is recommended that it has already.
+        validation_images: of the run, if known, so that `calibrate` is recommended only where they suffice.
     """
     if len(epochs) <= SUSTAINED:
         return None
@@ -55,7 +58,7 @@ def risen_loss_finding(
              if all(epoch["val_loss"] > chance for epoch in recent) else "")
     kept = (f"best/ holds epoch {best['epoch']}, of the lowest top-1 error ({best['val_top1_error']:.1%}, validation "
             f"loss {best['val_loss']:.3g})")
-    remedy = f"{kept}; to keep the loss low, {overfitting_remedy(is_pretrained, recipe)}"
+    remedy = f"{kept}; to keep the loss low, {overfitting_remedy(is_pretrained, recipe, validation_images)}"
     if (all(epoch["val_loss"] > limit for epoch in recent)
             and last["train_loss"] < FALLEN * lowest["train_loss"]):
         return Finding(
@@ -70,11 +73,15 @@ def risen_loss_finding(
     return None
 
 
-def overfitting_remedy(is_pretrained: bool, recipe: Recipe | None = None) -> str:
+def overfitting_remedy(
+    is_pretrained: bool, recipe: Recipe | None = None, validation_images: int | None = None,
+) -> str:
     """What to try, and nothing that the run has; arguments as for `risen_loss_finding`."""
     its = recipe or Recipe("unknown")
+    suffice = validation_images is None or enough_images(validation_images)
+    calibrate = "; `alexnet calibrate` corrects the confidence alone" if suffice else ""
     if its.optimizer == "lbfgs":
-        return "try more images, or other trained weights (--init); `alexnet calibrate` corrects the confidence alone"
+        return f"try more images, or other trained weights (--init){calibrate}"
     settings = {"more augmentation": "recipe.crop=resized" if its.crop != "resized" else "" if its.trivial_augment else
                 "recipe.trivial_augment=true",
                 "label smoothing": "" if its.label_smoothing else "recipe.label_smoothing=0.1"}
@@ -82,5 +89,4 @@ def overfitting_remedy(is_pretrained: bool, recipe: Recipe | None = None) -> str
     ways = ["more images"] + [f"{' and '.join(settings)} ({', '.join(settings.values())})"] * bool(settings)
     frozen = "--head" if its.freeze else "--freeze conv, or --head"
     ways += [f"fewer weights to train ({frozen})" if is_pretrained else "trained weights to start from (--init)"]
-    return (f"try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs; "
-            "`alexnet calibrate` corrects the confidence alone")
+    return f"try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs{calibrate}"

@@ -1,4 +1,8 @@
-"""Mixed precision: autocast for the forward pass (bf16 or fp16), and loss scaling for fp16."""
+"""Mixed precision: autocast for the forward pass (bf16 or fp16), and loss scaling for fp16.
+
+_runtime/devices.py chooses the precision of `--precision auto`, and says which devices have bf16 and fp16
+(`choose_precision`).
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.training.class_weights import require_weight_for_each
 from alexnet.training.head import require_output_layer_alone
 from alexnet.training.parallel.plan import Parallel, partition_plan
-from alexnet.training.resume import SAME_OR_OTHER, require_same_classes, require_same_settings
+from alexnet.training.resume import SAME_DATA_OR_OTHER, SAME_OR_OTHER, require_same_classes, require_same_settings
 from alexnet.training.run_folder import read_config
 from alexnet.training.state import State
 
@@ -70,7 +70,7 @@ def check_division(out: Path, fold: str | None, group: str | None, has_own_group
         changes.append((f"with --group {data['group']}" if "group" in data else "without --group",
                         f"with --group {group}"))
     for then, now in changes:
-        require(then == now, f"{out} was begun {then}, and this is {now}", SAME_OR_OTHER)
+        require(then == now, f"{out} was started {then} and is now resumed {now}", SAME_OR_OTHER)
 
 
 def check_resumed(
@@ -99,8 +99,8 @@ def check_classes(
     """
     require_weight_for_each(recipe, len(classes))
     before = saved[0].classes if saved else len(classes)
-    require(before == len(classes), f"{out} was begun with data of {before:,} classes, and this data has "
-            f"{len(classes):,}", SAME_OR_OTHER)
+    require(before == len(classes), f"{out} was started with data of {before:,} classes, and this data has "
+            f"{len(classes):,}", SAME_DATA_OR_OTHER)
     if saved:
         require_same_classes(out, _recorded_classes(out) or classes, classes)
 

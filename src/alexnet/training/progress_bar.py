@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from alexnet._runtime.progress import Bar
-from alexnet.architecture.arithmetic import has_top5
 from alexnet.errors import Finding
+from alexnet.models.checkpoint_json import has_top5
 from alexnet.training.events import Event, HeadEvent, StepEvent
 from alexnet.training.parallel.step_clock import SlowestRank
+
+_MEASURED_SECONDS, _LONG_SECONDS = 30.0, 300.0
+"""Time of steps after which the time of the whole run is told, once, if it is that long. The first step is left out: it
+allocates and compiles."""
 
 _SMOOTHED: tuple[Literal["images_per_second", "waiting"], ...] = ("images_per_second", "waiting")
 
@@ -17,6 +22,7 @@ class TrainingBar(Bar):
     """Shows the events of a training run (`training.trainer.Trainer`): pass `bar.show` as `on_event`."""
 
     shows_rate = False  # images per second is shown, so steps per second is not
+    tells_whole_time = True
 
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
@@ -24,6 +30,8 @@ class TrainingBar(Bar):
         self.is_head = False
         self.smoothed: dict[str, float] = {}
         self.epoch, self.epoch_steps, self.loss_sum, self.error_sum = 0, 0, 0.0, 0.0
+        self.first_step, self.first_at = 0, 0.0
+        """The first step since the start, 0 before it, and when it was done. `tells_whole_time` is False afterwards."""
         self.slowest, self.sends_longest = "", False
         """The slowest process when it was last reported, and whether even it waited longer than it worked; of several.
         """
@@ -32,6 +40,7 @@ class TrainingBar(Bar):
         """Show one event of the run's log."""
         if event["event"] == "start":
             self.epoch, self.steps, self.classes, self.is_head = 0, event["steps_per_epoch"], event["classes"], False
+            self.first_step = 0
         elif event["event"] == "step":
             self._show_step(event)
         elif event["event"] == "validating" and self.progress:
@@ -78,6 +87,23 @@ class TrainingBar(Bar):
             text += ("\n" if self.progress else "; ") + self.slowest
         title = f"{self.run}, epoch" if self.run else "epoch"
         self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
+        if self.tells_whole_time:
+            self._tell_whole_time(event["step"])
+
+    def _tell_whole_time(self, step: int) -> None:
+        """Say how long the steps of the whole run take at the rate of the first ones, once these have been measured."""
+        now = time.monotonic()
+        if not self.first_step:
+            self.first_step, self.first_at = step, now
+        if step == self.first_step or now - self.first_at < _MEASURED_SECONDS:
+            return
+        self.tells_whole_time = False
+        total = self.epochs * self.steps - self.first_step + 1
+        seconds = (now - self.first_at) / (step - self.first_step) * total
+        if seconds >= _LONG_SECONDS:
+            what = "all" if self.first_step == 1 else "the rest of the"
+            self.print_line(f"about {describe_duration(seconds)} for {what} {self.epochs} epochs at this rate, "
+                            "without validation")
 
 
 def _describe_slowest(event: SlowestRank) -> str:
@@ -95,8 +121,21 @@ def _describe_head(event: HeadEvent) -> str:
             f"{event['seconds']:.0f} s; weight decay {event['weight_decay']:g} ({chosen})")
 
 
+def describe_duration(seconds: float) -> str:
+    """In one unit or two: `40 s`, `12 min`, `3 h 20 min`, `5 days 2 h`."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 48:
+        days, hours = divmod(round(seconds / 3600), 24)
+        return f"{days} days {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 class ClaimBar(TrainingBar):
     """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each; each kind of warning once."""
+
+    tells_whole_time = False  # of one run among many
 
     def __init__(self) -> None:
         super().__init__(0)

@@ -60,7 +60,9 @@ class Requests:
         self.save = self.save or bool(due)
 
 
-def step_results(loss: Tensor, wrong: Tensor, group: ProcessGroup, *, signal: int, save: bool, timed: bool) -> Tensor:
+def step_results(
+    loss: Tensor, wrong: Tensor, processes: ProcessGroup, *, signal: int, save: bool, timed: bool,
+) -> Tensor:
     """A step's results over all processes, on the device. Nothing waits for it.
 
     With several processes also the requests to the run, so that all of them do the same, and, if `timed`, the
@@ -69,20 +71,22 @@ def step_results(loss: Tensor, wrong: Tensor, group: ProcessGroup, *, signal: in
     Args:
         loss: this process's part of the batch's mean loss.
         wrong: its wrong predictions.
+        processes: those that train together.
         signal: the signal that it got, or 0.
         save: whether it finds that a save is due.
+        timed: whether the times of all processes are wanted after this step.
 
     Returns:
         The mean loss, the wrong predictions; for each of SIGNALS, how many processes got it; whether a save is due.
     """
     results = torch.stack([loss, wrong.float()])
-    if group.size == 1:
+    if processes.size == 1:
         return results
     own = [torch.tensor([*(float(signal == number) for number in SIGNALS), float(save)])]
     if timed:
-        own.append(own_times(group.clock, group.rank, group.size))
-    summed = group.all_reduce_sum(torch.cat([results, to_device(torch.cat(own), results.device)]))
-    group.clock.end_step()
+        own.append(own_times(processes.clock, processes.rank, processes.size))
+    summed = processes.all_reduce_sum(torch.cat([results, to_device(torch.cat(own), results.device)]))
+    processes.clock.end_step()
     return summed
 
 

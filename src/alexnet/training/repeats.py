@@ -11,7 +11,8 @@ from typing import Literal
 
 from alexnet.data.overlap import Overlap
 from alexnet.inference.grouped import GroupedSample, pooled_effect
-from alexnet.inference.metrics import Interval, sample_interval
+from alexnet.inference.metrics import sample_interval
+from alexnet.inference.statistics import Interval
 from alexnet.training.run_folder import logged, read_config, read_overlap
 
 

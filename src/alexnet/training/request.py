@@ -23,9 +23,10 @@ from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
+from alexnet.data.dataset import Dataset
 from alexnet.data.packed import PackedDataset, is_packed
 from alexnet.data.url_images import is_url
-from alexnet.errors import FieldError, UserError, require
+from alexnet.errors import FieldError, UserError, plural, reason_of, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import license_note
 from alexnet.models.transfer import require_transferable
@@ -43,9 +44,9 @@ from alexnet.training.transform import Transform, transform_name
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
 """Options of `train` that set a field of the recipe, and that field."""
 
-OpenData = Callable[[int, Callable[[Sequence[str]], object]], PackedDataset]
-"""Side of the images in pixels, and a check of the names of the classes that comes before packing -> the data set that
-the user named."""
+OpenData = Callable[[int, Callable[[Dataset], object]], PackedDataset]
+"""Side of the images in pixels, and a check of the listed data that comes before packing -> the data set that the user
+named."""
 
 
 class SpecOptions(TypedDict):
@@ -165,7 +166,8 @@ def make_spec(
             check_recordable(chosen, options["micro_batch"], processes, torch.device(device))
         preflight.check_network(arch, recipe, options["parallel"], processes)
         preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
-        data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
+        data = open_data(arch.input.side, lambda dataset: preflight.check_classes(
+            dataset.classes, recipe, request.out, saved))
         return RunSpec(data, arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
                        precision=chosen, transform=request.transform, **options)
 
@@ -224,8 +226,8 @@ def network_and_recipe(
     if request.freeze is not None:
         recipe = replace(recipe, freeze=request.freeze.replace(",", " "))
     require(not recipe.freeze or bool(init or saved),
-            f"{'--freeze' if request.freeze else 'recipe.freeze'} {recipe.freeze} without --init would keep weights "
-            "that were drawn at random", "add --init CHECKPOINT, or leave it out")
+            f"{'--freeze' if request.freeze else 'recipe.freeze'} {recipe.freeze} without --init would keep random "
+            "weights", "add --init CHECKPOINT, or leave it out")
     return arch, recipe
 
 
@@ -233,7 +235,7 @@ def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> Non
     require(has_weights, "--head trains the output layer on a trained network's features",
             "name the network with --init CHECKPOINT, or --init torchvision")
     require(recipe.optimizer == "lbfgs", f"--head has a recipe of its own, and {recipe.name} was named",
-            "leave out --recipe, --like and --config with it")
+            "leave out --recipe, --like or --config")
     given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
     given += ["--freeze"] * (request.freeze is not None)
     given += ["--micro-batch"] * (request.options["micro_batch"] is not None)
@@ -251,7 +253,7 @@ def _like(request: TrainRequest) -> tuple[Arch, Recipe] | None:
     try:
         return from_json(Arch, tree["arch"]), from_json(Recipe, tree["recipe"])
     except TypeError as error:  # a field without a default is missing
-        raise UserError(f"{request.like / 'config.json'} does not describe a run ({error})",
+        raise UserError(f"{request.like / 'config.json'} does not describe a run ({reason_of(error)})",
                         "name another run with --like") from error
 
 
@@ -294,7 +296,7 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
         request: what was asked for.
         former: the recipe of the run that is resumed; None for a new run.
     """
-    spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
+    spec, recipe, state, processes = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
     if spec.resume and (note := restart_note(request.out)):
         yield note
     if spec.init:
@@ -308,20 +310,21 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
-           + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
+           + (f"; {processes.size} processes, {spec.parallel}" if processes.size > 1 else ""))
     if state.transform:
         yield (f"transform {state.transform}: changes the views of every training batch"
-               + (f"; each of {group.size} processes calls it on its own part of a batch with other random numbers, so "
-                  "the views are not those of another number of processes" if group.size > 1 else ""))
+               + (f"; each of {processes.size} processes calls it on its own part of a batch with other random "
+                  "numbers, so the views are not those of another number of processes" if processes.size > 1 else ""))
     elif request.like and (before := read_config(request.like).get("transform")):
-        yield f"note: {request.like} was trained with the transform {before}, which is not taken: give it as transform="
+        yield (f"note: {request.like} was trained with the transform {before}, which --like does not copy; in Python, "
+               "give it with transform=")
     if request.like and not spec.data.manifest.grouped_by and (
             grouped := group_of(read_config(request.like), request.data)):
-        yield (f"note: {request.like} was trained with --group {shlex.quote(grouped)}, which is not taken: add it if "
-               "the images of these data belong together in the same way")
-    if group.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
+        yield (f"note: {request.like} was trained with --group {shlex.quote(grouped)}, which --like does not copy; "
+               "add it if the images of this data belong together in the same way")
+    if processes.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         command = spec.about.get("command", "alexnet train ...")
-        yield (f"note: this host has {count} GPUs and one of them trains; all of them: torchrun --standalone "
+        yield (f"note: this host has {count} GPUs, of which one is used; to use all: torchrun --standalone "
                f"--nproc-per-node gpu -m {command}")
     if (weights_K := trainer.class_weights_K) is not None:
         kind = recipe.class_weights if isinstance(recipe.class_weights, str) else "given"
@@ -334,10 +337,11 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     if former and (left := [name for name in logged_to(request.out) if name not in spec.log]):
         yield f"note: this run was logged to {' and '.join(left)} as well; to continue that, add --log {','.join(left)}"
     if former and state.stops_early(recipe):
-        yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
-               "--out and --set recipe.early_stop_epochs=0")
+        yield (f"the run has stopped early, after {plural(state.epoch, 'epoch')}; to train longer, start again with "
+               "another --out and --set recipe.early_stop_epochs=0")
     elif former and state.epoch >= recipe.epochs:
-        yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
+        yield (f"the run has already trained {plural(state.epoch, 'epoch')}; give --epochs more than that to train "
+               "longer")
     elif former:
         before = f" (formerly --epochs {former.epochs})" if former.epochs != recipe.epochs else ""
         yield f"resuming after {state.epoch} of {recipe.epochs} epochs{before}, at step {state.step:,}"

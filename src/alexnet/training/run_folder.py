@@ -30,7 +30,7 @@ from alexnet.data.subset import SubsetDataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
-from alexnet.models.checkpoint_files import HEAD, require_single_run
+from alexnet.models.checkpoint_files import JSON_FILE, did_you_mean_weights, require_single_run
 from alexnet.models.seen import SeenImages
 from alexnet.training import trackers
 from alexnet.training.events import Config, Event, WarningEvent
@@ -52,7 +52,7 @@ def is_run(folder: Path) -> bool:
                 return {"event": "start"}.items() <= json.loads(first).items()
         return {"arch", "recipe", "data"} <= json.loads((folder / "config.json").read_text(encoding="utf-8")).keys()
     except FileNotFoundError:
-        return (folder / "last" / HEAD).is_file()
+        return (folder / "last" / JSON_FILE).is_file()
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -325,4 +325,5 @@ def read_overlap(config: Config) -> Overlap:
 def _no_run(run: Path) -> UserError:
     require_no_url(run, "runs")
     require_single_run(run)
-    return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")
+    close = "" if run.exists() else did_you_mean_weights(run)
+    return UserError(f"{run} is not a run", close or "give a folder that `alexnet train` made")

@@ -1,4 +1,7 @@
-"""The learning rate over time (§5): the plateau rule and every other schedule."""
+"""The learning rate over time (§5): the plateau rule and every other schedule.
+
+Early stopping is `State.stops_early` in state.py, which counts the epochs without a lower error.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from alexnet.architecture.recipe import Recipe
 
 @dataclass
 class Plateau:
-    """When to divide the learning rate by 10: when the validation error has stopped improving (§5: by hand)."""
+    """When to divide the learning rate by `Recipe.drop_factor` (§5: 10): when the validation error stops improving.
+
+    §5 did so by hand.
+    """
 
     best: float = math.inf
     """The lowest validation error so far."""
     waited: int = 0
     """Epochs since it was reached, or since the rate was last dropped."""
     drops: int = 0
-    """How often the rate was dropped."""
+    """Number of drops so far."""
 
     def update(self, error: float, recipe: Recipe) -> None:
         """Record an epoch's validation error; after `recipe.patience` epochs without a lower one, drop the rate."""
@@ -50,7 +56,7 @@ def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) ->
     return recipe.learning_rate * warmup * factors[recipe.schedule]
 
 
-def conv1_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
+def conv1_learning_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
     """The learning rate of the first convolution's weights when that of the others is `rate`.
 
     code2012 slows it late in the run, and then freezes the layer.

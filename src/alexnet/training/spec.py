@@ -68,7 +68,8 @@ class RunSpec:
         side = self.arch.input.side
         packed = self.data.side
         require(packed == side, f"the data is packed at {packed} pixels and {self.arch.name} takes {side}",
-                f"pack it again with --side {side}, or --set arch.input.side={packed} (and arch.input.crop below it)")
+                f"pack it again with --side {side}, or add --set arch.input.side={packed} (and arch.input.crop below "
+                "it)")
         check_options(self.arch, self.recipe, seed=self.seed, workers=self.workers, save_minutes=self.save_minutes,
                       parallel=self.parallel, micro_batch=self.micro_batch, validate_every=self.validate_every)
 
@@ -82,7 +83,7 @@ def check_options(
     require(not train_crop or bool(arch.average_pool),
             f"{arch.name} has no average pooling, so it cannot train on views of {train_crop} pixels and be "
             f"evaluated on {arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
-    require(not train_crop or parallel == "data", "train_crop goes with data parallelism only",
+    require(not train_crop or parallel == "data", "recipe.train_crop works with --parallel data only",
             "give --parallel data, or set recipe.train_crop=0")
     if train_crop:
         check_size(arch, train_crop)

@@ -1,4 +1,4 @@
-"""`State`: step, epoch, plateau and running sums of a run, as a checkpoint saves them; errors that end a run early."""
+"""`State`: step, epoch, plateau, sums and early stopping of a run, as a checkpoint saves it; its errors."""
 
 from __future__ import annotations
 

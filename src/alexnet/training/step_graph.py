@@ -95,9 +95,9 @@ def recorder_on(device: torch.device) -> Recorder:
 def check_recordable(precision: Precision, micro_batch: int | None, processes: int, device: torch.device) -> None:
     """Raise UserError for a run whose steps are no recordings of one kind."""
     remedy = "leave out --cuda-graph, or "
-    require(precision != "fp16", "fp16 decides on the CPU whether a step updates the weights, which no CUDA graph does",
+    require(precision != "fp16", "--cuda-graph does not work with fp16, whose loss scaling skips some updates",
             remedy + "give --precision bf16")
-    require(micro_batch is None, "a CUDA graph holds a step on a whole batch, and --micro-batch cuts it",
+    require(micro_batch is None, "--cuda-graph and --micro-batch cannot be combined",
             remedy + "leave out --micro-batch")
     require(processes == 1, f"--cuda-graph trains in one process, and there are {processes}",
             remedy + "start it without torchrun")

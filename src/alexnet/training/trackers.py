@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.csv_cells import csv_text
+from alexnet._runtime.csv_cells import csv_row
 from alexnet._runtime.extras import install_line, is_installed
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.training.events import Event
@@ -183,7 +183,7 @@ class CsvFiles:
             with path.open(newline="", encoding="utf-8") as written:
                 rows = list(csv.DictReader(written, before))[1:]
         file = path.open("w", newline="", encoding="utf-8")
-        csv.writer(file).writerow(map(csv_text, columns))
+        file.write(csv_row(columns))
         self._files[kind] = file, csv.DictWriter(file, columns)
         self._files[kind][1].writerows(rows)
 
@@ -241,8 +241,9 @@ def open_trackers(
         except Exception as error:  # each package has its own kinds
             for other in opened.values():
                 other.close()
-            raise UserError(f"--log {name}: {first_line(error)}", "mend that, or leave it out: log.jsonl in the run "
-                            "folder has the same numbers") from error
+            raise UserError(f"--log {name}: {first_line(error)}",
+                            f"solve that, or leave out --log {name}: log.jsonl in "
+                            "the run folder has the same numbers") from error
     known |= {name: tracker.id for name, tracker in opened.items() if tracker.id}
     if known:
         replace_file(out / IDS, lambda path: path.write_text(json.dumps(known), encoding="utf-8"))

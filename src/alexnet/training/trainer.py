@@ -33,7 +33,7 @@ from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
-from alexnet.training.evaluation_scale import fit_batch_norm
+from alexnet.training.batch_norm_fit import fit_batch_norm
 from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
@@ -44,13 +44,13 @@ from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.queued_step import QueuedStep, Requests, step_results, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
-from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
+from alexnet.training.schedule import conv1_learning_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
 from alexnet.training.step_graph import StepGraph, recorder_on
 from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
-from alexnet.training.views import TrainingViews
+from alexnet.training.training_views import TrainingViews
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -82,9 +82,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.device = torch.device(self.spec.device)
         self.steps_per_epoch = batches_per_epoch(len(self.training), self.spec.recipe.batch_size)
-        self.save_minutes = self.spec.save_minutes
-        self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe)
-        self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
+        self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe, len(self.validation))
+        self.signals = StopSignal()
         lighting_CC = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self.training_views = TrainingViews(
             self.preprocess, self.spec.recipe, lighting_CC, self.precision.input_dtype, self.state.seed,
@@ -111,7 +110,7 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
-                           notes=list(self.spec.data.all_notes), **self._weights_of_classes())
+                           notes=list(self.spec.data.all_notes), **self._logged_class_weights())
             self._log_warnings(image_findings(self.spec.data), state.step)
             self._warn([*self.findings, *pack_findings(self.spec.data, self.class_weights_K is not None)], state.step)
             while not state.is_finished(self.spec.recipe):
@@ -124,7 +123,7 @@ class Trainer:
                            stopped_early=state.stops_early(self.spec.recipe))
         return errors
 
-    def _weights_of_classes(self) -> dict[str, list[float]]:
+    def _logged_class_weights(self) -> dict[str, list[float]]:
         return {} if self.class_weights_K is None else {"class_weights": self.class_weights_K.tolist()}
 
     def train_epoch(self) -> None:
@@ -142,7 +141,7 @@ class Trainer:
         self._serve(self._consume(queued, keep=0))
 
     def close_epoch(self) -> Errors:
-        """Evaluate on the validation images, lower the rate on a plateau, and save out/last, and out/best if it is.
+        """Evaluate on the validation images, lower the rate on a plateau, save out/last, and the best as out/best.
 
         Returns:
             The errors; those of no image if this epoch is not validated, and not saved either.
@@ -179,14 +178,14 @@ class Trainer:
             if self.spec.recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
                 self.processes.wait()  # each has read the images itself
-            self._poll = SignalPoll(self.processes)
             size = BATCH_SIZE
             if self.device.type == "cuda" and not self.spec.micro_batch:  # small batches may mean that memory is short
                 size = min(CUDA_BATCH_SIZE, max(BATCH_SIZE, self.spec.recipe.batch_size))
             return evaluate(
                 [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device, batch_size=size,
-                on_progress=self._validating, share=self.strategy.batch_part, total=self.strategy.sum_errors,
-                over_ranks=self.strategy.sum_counts, collective=self.strategy.evaluates_together)
+                on_progress=partial(self._validating, SignalPoll(self.processes)), share=self.strategy.batch_part,
+                total=self.strategy.sum_errors, over_ranks=self.strategy.sum_counts,
+                collective=self.strategy.evaluates_together)
 
     # --- One step ---
 
@@ -211,19 +210,20 @@ class Trainer:
         rate = learning_rate(recipe, epochs_done, state.plateau.drops)
         probe = ActivationProbe(self.network) if state.step % PROBE_STEPS == 0 else None
         with probe or nullcontext():  # a recorded step calls no hooks
-            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate), recorded=not probe)
+            loss, wrong = self.train_batch(
+                batch, rate, conv1_learning_rate(recipe, epochs_done, rate), recorded=not probe)
         state.step += 1
         if self.average:
             self.average.update(state.step)
         if probe:
             self.log_event("signals", step=state.step, **(signals := probe.signals()))
             self._warn(self.monitor.unit_findings(state.step, signals), state.step)
-        due = self.processes.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
+        due = self.processes.first and time.monotonic() - self._saved_at > 60 * self.spec.save_minutes
         return QueuedStep(state.step, batch, rate, self._results(loss, wrong, batch, due),
                           due and self.processes.size == 1, began, waited, after)
 
     def train_batch(
-        self, batch: Batch, rate: float, conv1: float, *, recorded: bool = True,
+        self, batch: Batch, rate: float, conv1_rate: float, *, recorded: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions.
 
@@ -236,12 +236,12 @@ class Trainer:
             self.strategy.start_micro_batch(images, state.step, number, count)
             views_NCHW, last = views_NCHW.contiguous(memory_format=torch.channels_last), number == count - 1
             if self.graph and recorded:
-                return self.graph(views_NCHW, part.labels_N, rate, conv1, mixed)
+                return self.graph(views_NCHW, part.labels_N, rate, conv1_rate, mixed)
             with self.strategy.gradient_sync(enabled=last):
                 loss, wrong = train_step(
-                    self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision, conv1,
-                    batch_fraction=len(part.indices) / images, update=last, class_weights_K=self.class_weights_K,
-                    mixed=mixed)
+                    self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision,
+                    conv1_rate=conv1_rate, batch_fraction=len(part.indices) / images, update=last,
+                    class_weights_K=self.class_weights_K, mixed=mixed)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
@@ -286,11 +286,11 @@ class Trainer:
         if requests.save:
             self._save_last()
 
-    def _validating(self, done: int, total: int) -> None:
+    def _validating(self, poll: SignalPoll, done: int, total: int) -> None:
         """Report the progress of an evaluation; stop on a signal, after which the epoch is evaluated again."""
         if self.processes.first:
             self.on_event(ValidatingEvent(event="validating", done=done, total=total))
-        self._serve(Requests(stop=self._poll.stop_requested(self.signals.pending)))
+        self._serve(Requests(stop=poll.stop_requested(self.signals.pending)))
 
     # --- Log and findings ---
 

@@ -27,7 +27,7 @@ def transform_name(transform: Transform | None) -> str:
     """
     if transform is None:
         return ""
-    require(callable(transform), f"the transform {str(transform)[:100]!r} cannot be called",
+    require(callable(transform), f"the transform is of type {type(transform).__name__}, which cannot be called",
             "give a function that takes a batch of views and returns one")
     function: object = transform
     while isinstance(function, partial):
@@ -58,7 +58,8 @@ def apply_transform(transform: Transform, views_NCHW: Tensor, key: tuple[int, ..
         result = transform(views_NCHW)
     remedy = "return a tensor of the same shape, type and device"
     if not isinstance(result, Tensor):
-        raise UserError(f"the transform {transform_name(transform)} returned an object of {type(result)}", remedy)
+        raise UserError(f"the transform {transform_name(transform)} returned an object of type {type(result).__name__}",
+                        remedy)
     if (result.shape, result.dtype, result.device) != expected:
         raise UserError(f"the transform {transform_name(transform)} returned {_form(result)}, and it was given "
                         f"{_form(views_NCHW)}", remedy)

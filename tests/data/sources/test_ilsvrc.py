@@ -68,7 +68,7 @@ def test_every_class_has_one_number_of_the_devkit():
 
 @pytest.mark.parametrize("number", ["0", "1001", "x"])
 def test_a_label_beyond_the_1000_classes_is_named(number: str):
-    with pytest.raises(ValueError, match=f"gives a validation image class {number}, which is no number from 1 to"):
+    with pytest.raises(ValueError, match=f"gives a validation image class {number}, which is not a number from 1 to"):
         ilsvrc_module.read_truth(f"1\n{number}\n".encode(), "the devkit")
 
 

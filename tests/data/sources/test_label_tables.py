@@ -194,7 +194,7 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
 
 @pytest.mark.parametrize(("table", "problem"), [
     ("file_name,color,size\na1.jpg,red,x\nb1.jpg,blue,y\nb2.jpg,blue,x\n",
-     r"labels\.csv has several columns that may be the labels: color, size; in a copy of the table, name the two"),
+     r"labels\.csv has several columns that may be the labels: color, size; copy the table, rename its columns"),
     ("file_name,label,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", ""),  # `label` is exact
     ("file_name,class,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", r"several columns .*class, species"),
     ("file_name\na1.jpg\nb1.jpg\n", r"labels\.csv has no column of labels \(columns: file_name\)"),
@@ -207,7 +207,7 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
     ("file_name,label\n", r"labels\.csv holds no rows"), ("", r"labels\.csv holds no rows"),
     ("file_name,label\na1.jpg,a\0b\n", r"labels\.csv is not a table of text"),
     ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n",
-     r"labels\.csv has 'somewhere' in its column 'split', which is no split; use train, val and test"),
+     r"labels\.csv has 'somewhere' in its column 'split', which is not the name of a split; use train, val and test"),
     ("file_name,label,is_valid\na1.jpg,ash,True\nb1.jpg,birch,maybe\n", r"has 'maybe' in its column 'is_valid'"),
     ("file_name,label,split\na1.jpg,ash,train\na1.jpg,ash,val\n", r"a1\.jpg twice: 'ash' in train, and 'ash' in val"),
     ("file_name,label,set\na1.jpg,ash,x\nb1.jpg,birch,y\n", ""),  # no column of splits

@@ -18,13 +18,13 @@ from alexnet.data.sources.detect import open_dataset
     ("data.pkl", b"\x80\x04N.", r"data\.pkl is a pickle, which may run code"),
     ("film.mp4", b"\0\0\0\x18ftypmp42", r"film\.mp4 is a video; save its frames"),
     ("photos.zip", b"<!DOCTYPE html><html>", r"photos\.zip is a web page: the download has saved a message"),
-    ("photos.zip", b"garbage", r"photos\.zip is damaged: it ends in \.zip and begins with b'garbage'; download"),
+    ("photos.zip", b"garbage", r"photos\.zip is damaged: it ends in \.zip and begins with 'garbage'; download"),
     ("photos.tar.gz", b"garbage", r"photos\.tar\.gz is damaged"),
     ("photos.zip", b"", r"photos\.zip is empty; copy or download it again"),
     ("train-images.gz", gzip.compress(b"\0\0\x08\x03", mtime=0),
      r"is one compressed file and no archive; name the folder"),
     ("data", b"\x89HDF\r\n\x1a\n", r"data is an HDF5 file"),
-    ("data.xyz", b"garbage", r"data\.xyz is not an image, nor an archive of images \(it begins with b'garbage'\)")])
+    ("data.xyz", b"garbage", r"data\.xyz is not an image, nor an archive of images \(it begins with 'garbage'\)")])
 def test_a_file_is_called_what_it_is(tmp_path: Path, name: str, data: bytes, problem: str):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=problem) as error:

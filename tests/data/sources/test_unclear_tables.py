@@ -62,7 +62,7 @@ LOOSE = [f"{name}_{number:04}.jpg" for name in ("fox", "owl") for number in rang
     ("Bild;Art;Ort;Datum\n" + "".join(f"{file};{file[:3]};Ort{number % 3};{number % 28 + 1}.5.2024\n"
                                       for number, file in enumerate(LOOSE)),
      "labels.csv has several columns that may be the labels: Art, Ort, Datum",
-     "name the two columns that count file_name and label"),
+     "rename its columns of file names and classes to file_name and label"),
     ("file_name,label\n" + "".join(f"{file},{file[:3]}\n" for file in LOOSE) + "fox_0000.jpg,owl\n",
      "labels.csv names fox_0000.jpg twice: 'fox', and 'owl'", "for the table: leave one of the rows out"),
 ])

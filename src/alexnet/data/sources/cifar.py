@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.download import fetch
+from alexnet._runtime.download import Download, fetch, require_checksum
 from alexnet._runtime.progress import Bar
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.sources.pickles import read_pickled_dict
@@ -23,6 +23,9 @@ ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVES = {"cifar10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
             "cifar100": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8")}
 """For each name, the archive at ADDRESS and its MD5, as the page cifar.html there prints it."""
+
+_MOST_BYTES = 200_000_000
+"""Of a download: the archives have 170 and 169 million."""
 
 _DOWNLOAD_AGAIN = "download it again"
 _PIXEL_BYTES = 3 * 32 * 32
@@ -59,10 +62,17 @@ VERSIONS = (
 
 
 def fetch_cifar(name: str, cache: Path) -> Path:
-    """The archive in the cache, downloaded from its official address if it is not there (170 MB)."""
+    """The archive in the cache, downloaded from its official address if it is not there (170 MB).
+
+    Raises:
+        UserError: the download fails, or the file has another checksum.
+    """
     file, md5 = ARCHIVES[name]
+    if (cache / file).is_file():
+        require_checksum(cache / file, f"md5:{md5}")
+        return cache / file
     with Bar(f"fetching {ADDRESS}{file}", "bytes") as bar:
-        return fetch(f"{ADDRESS}{file}", cache / file, f"md5:{md5}", bar)
+        return fetch(Download(f"{ADDRESS}{file}", f"md5:{md5}", _MOST_BYTES), cache / file, bar)
 
 
 def find_cifar(tree: FileTree) -> tuple[Version, str] | None:

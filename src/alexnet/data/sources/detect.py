@@ -13,7 +13,6 @@ from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
 from alexnet.data.hold_out import require_fraction
 from alexnet.data.image_formats import supported_extensions
-from alexnet.data.image_tree import some
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
@@ -33,7 +32,7 @@ from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_patt
 from alexnet.data.sources.unread_labels import note_unused_splits, suggest_for_unread_labels
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.data.url_images import is_url
-from alexnet.errors import UserError, closest_match, require
+from alexnet.errors import UserError, closest_match, require, some
 
 NAMES = (*cifar.ARCHIVES, "embedded")
 """Data sets that are opened by their names."""

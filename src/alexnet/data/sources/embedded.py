@@ -57,6 +57,10 @@ TILE = 96
 """Approximate side of a checkerboard's tile, in pixels: larger than a patch, so that patches have many positions."""
 
 
+SOURCE = "photographs that come with the package, cut into patches"
+"""What the data and their packed folders say of their source."""
+
+
 def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
     """`train` and `test` patches of each image, drawn with `seed`."""
     splits: dict[str, list[ArrayImage]] = {"train": [], "val": []}
@@ -68,7 +72,7 @@ def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
                               for number, patch in enumerate(_patches(pixels_HWC, color, count, rng))]
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES)
     return Dataset("embedded", tuple(image.title for image in IMAGES), splits,
-                   "photographs that come with the package, cut into patches", credits=credits)
+                   SOURCE, credits=credits)
 
 
 def _patches(

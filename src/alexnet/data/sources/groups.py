@@ -157,9 +157,11 @@ def _compile(pattern: str) -> re.Pattern[str]:
     require(bool(fields), f"the group pattern {pattern!r} names no group", "write one in braces, as in "
             "'{animal}_{n}.jpg'; {n} stands for digits and {any} for anything")
     twice = [field for field, count in Counter(fields).items() if count > 1]
-    require(not twice, f"the group pattern {pattern!r} has {{{''.join(twice[:1])}}} twice")
+    require(not twice, f"the group pattern {pattern!r} has {{{''.join(twice[:1])}}} twice",
+            "use it once")
     bad = [field for field in fields if not field.isidentifier()]
-    require(not bad, f"the group pattern {pattern!r} has {{{''.join(bad[:1])}}}, which is no name", "use letters")
+    require(not bad, f"the group pattern {pattern!r} has {{{''.join(bad[:1])}}}, which is not a name",
+            "use letters, such as {animal}")
     require_apart(pattern, "group", fields)
     expression = compile_simple(pattern, "group", {field: f"(?P<{field}>[^/]+?)" for field in fields})
     return re.compile(f"(?:.*/)?{expression.pattern}", expression.flags)
@@ -180,8 +182,8 @@ def _open_table(group: str, source: Path) -> Table:
     if not path.is_file():
         path = source / group
     if not path.is_file():
-        kind = "table" if group.lower().endswith(TABLE_EXTENSIONS) else "table, and no pattern,"
-        raise UserError(f"--group {group}: there is no such {kind} on disk or in {source}", _FORMS)
+        what = "" if group.lower().endswith(TABLE_EXTENSIONS) else ", and it is not a pattern"
+        raise UserError(f"--group {group}: there is no such table on disk or in {source}{what}", _FORMS)
     return parse_table(path.read_bytes(), group)
 
 
@@ -192,7 +194,8 @@ def _read_table(table: Table, images: Sequence[str]) -> tuple[dict[str, str], li
     rest = [name for name in table.header if name and name not in files]
     named = [name for name in rest if plain(name) in _GROUP_NAMES] or rest
     require(len(named) == 1, f"{table.name} has {'several columns' if named else 'no column'} that may be the groups"
-            + (f": {', '.join(named)}" if named else ""), "call the column of the groups group, in a copy of the table")
+            + (f": {', '.join(named)}" if named else ""),
+            "copy the table, rename its column of groups to group, and give the copy with --group")
     groups, absent = dict[str, str](), []
     for cell, group in zip(table.column(files[0]), table.column(named[0]), strict=True):
         found = index.find(cell) if cell else []

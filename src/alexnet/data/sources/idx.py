@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.decompression import read_gzip
 from alexnet.data.tree import FileTree
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, quoted_bytes, require
 
 _IMAGES = re.compile(r"(?P<stem>.*?)(?P<split>train|t10k|test)-images([-.]idx3)?[-.]ubyte(\.gz)?")
 _MAX_BYTES = 4_000_000_000
@@ -48,7 +48,8 @@ def open_idx(tree: FileTree, files: dict[str, tuple[str, str]]) -> Dataset:
     """
     contents = {split: _read_split(tree, *names) for split, names in files.items()}
     numbers = np.unique(np.concatenate([labels for _, labels in contents.values()]))
-    require(len(numbers) >= 2, f"{tree.source} has fewer than two different labels")
+    require(len(numbers) >= 2, f"all images of {tree.source} have the same label, and a classifier needs two or more",
+            "check that these are the right files")
     splits = {split: [ArrayImage(f"{split}/{label}/{number:06}", int(np.searchsorted(numbers, label)), pixels_HWC)
                       for number, (pixels_HWC, label) in enumerate(zip(images_NHWC, labels.tolist(), strict=True))]
               for split, (images_NHWC, labels) in contents.items()}
@@ -79,8 +80,8 @@ def _read(tree: FileTree, file: str, dimensions: int) -> NDArray[np.uint8]:
         data = read_gzip(data, name, _MAX_BYTES)
     begin = 4 + 4 * dimensions
     require(len(data) >= begin and data[:4] == bytes((0, 0, 8, dimensions)),
-            f"{name} is not an idx file of {'images' if dimensions == 3 else 'labels'}: it begins with {data[:4]!r}",
-            "download it again")
+            f"{name} is not an idx file of {'images' if dimensions == 3 else 'labels'}: it begins with "
+            f"{quoted_bytes(data[:4])}", "download it again")
     shape = struct.unpack_from(f">{dimensions}I", data, 4)
     require(len(data) == begin + math.prod(shape), f"{name} is damaged: it states the size "
             f"{' x '.join(map(str, shape))} and holds {len(data) - begin:,} values", "download it again")

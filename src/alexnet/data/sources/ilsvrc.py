@@ -61,7 +61,8 @@ def _training_images(archive: Path, label: dict[str, int]) -> list[TarImage]:
         for inner in outer:
             wnid = Path(inner.name).stem
             require(inner.name.endswith(".tar") and wnid in label,
-                    f"{archive} holds {inner.name}, which is none of ILSVRC-2012's 1,000 classes")
+                    f"{archive} holds {inner.name}, which is none of ILSVRC-2012's 1,000 classes",
+                    _DOWNLOAD_AGAIN)
             with tarfile.open(fileobj=outer.extractfile(inner), mode="r:") as members:
                 found += [TarImage(f"train/{wnid}/{member.name}", label[wnid], archive,
                                    inner.offset_data + member.offset_data, member.size)
@@ -98,8 +99,8 @@ def read_truth(content: bytes, source: str) -> list[str]:
     """
     words = content.decode("ascii", "replace").split()
     wrong = next((word for word in words if not word.isdecimal() or int(word) not in WNID_OF_ILSVRC_ID), None)
-    require(wrong is None, f"{TRUTH} in {source} gives a validation image class {wrong}, which is no number from 1 to "
-            "1,000", _DOWNLOAD_AGAIN)
+    require(wrong is None, f"{TRUTH} in {source} gives a validation image class {wrong}, which is not a number from 1 "
+            "to 1,000", _DOWNLOAD_AGAIN)
     return [WNID_OF_ILSVRC_ID[int(word)] for word in words]
 
 

@@ -23,7 +23,8 @@ _PIXELS = re.compile(r"pixels?[\s_]?\d*|\d+x\d+", re.IGNORECASE)
 
 _YES, _NO = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
 _SAMPLE_ROWS = 500
-_RENAME = "in a copy of the table, name the two columns that count file_name and label, and give it with --labels"
+_RENAME = ("copy the table, rename its columns of file names and classes to file_name and label, and give the copy "
+           "with --labels")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def _is_split(table: Table, name: str) -> bool:
         return False
     unknown = next((cell for cell in table.column(name) if not split_name(cell)), None)
     require(unknown is None or not any(map(split_name, table.column(name))),
-            f"{table.name} has {unknown!r} in its column {name!r}, which is no split", "use train, val and test")
+            f"{table.name} has {unknown!r} in its column {name!r}, which is not the name of a split",
+            "use train, val and test")
     return unknown is None
 
 
@@ -115,7 +117,8 @@ def split_cells(table: Table, columns: Columns) -> list[str]:
         return [split_name(cell) for cell in cells]
     other = "val" if meant == "train" else "train"
     unknown = next((cell for cell in cells if cell.lower() not in _YES | _NO), None)
-    require(unknown is None, f"{table.name} has {unknown!r} in its column {columns.split!r}", "use True and False")
+    require(unknown is None, f"{table.name} has {unknown!r} in its column {columns.split!r}, which is neither true nor "
+            "false", "use True and False")
     return [meant if cell.lower() in _YES else other for cell in cells]
 
 

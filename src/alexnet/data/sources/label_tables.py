@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import is_image, some
+from alexnet.data.image_tree import is_image
 from alexnet.data.sources.label_columns import Columns, find_columns, is_measurement, one_hot_labels, split_cells
 from alexnet.data.sources.labeled import (
     LabeledImage,
@@ -22,7 +22,7 @@ from alexnet.data.sources.labeled import (
 )
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
 from alexnet.data.tree import FileTree, FolderTree, is_junk_file
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, require, some
 
 _FEW = 20
 """Images. A table of fewer may have as many classes."""
@@ -169,13 +169,14 @@ def _require_classes(name: str, columns: Columns, labels: Sequence[str]) -> None
         longest = max(labels, key=len, default="")
         require(not is_measurement(labels, columns.label), f"{name} has numbers such as {longest} in "
                 f"{columns.label!r}, and these look like measurements, not classes",
-                "in a copy of the table, write a name of a class for each image, and give it with --labels")
+                "copy the table, write the name of a class for each image, and give the copy with --labels")
         several = min(_several_labels(set(labels)), default="")
         require(not several, f"{name} gives an image several labels, {several!r} in {columns.label!r}, and it can "
-                "have only one", "leave such rows out of a copy of the table, and give it with --labels")
+                "have only one", "copy the table without such rows, and give the copy with --labels")
     different = len(set(labels))
     require(len(labels) < _FEW or 2 * different <= len(labels), f"{name} has {different:,} different labels for "
-            f"{len(labels):,} images in {columns.label!r}, so these are no classes", "name the column of classes label")
+            f"{len(labels):,} images in {columns.label!r}, so these are not classes",
+            "rename the column of classes to label")
 
 
 def _several_labels(labels: set[str]) -> set[str]:

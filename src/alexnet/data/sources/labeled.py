@@ -11,12 +11,12 @@ from itertools import takewhile
 
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
 from alexnet.data.hold_out import hold_out, note_held_out_copies
-from alexnet.data.image_tree import HERE, gather_images, some
+from alexnet.data.image_tree import HERE, gather_images
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.sources.folders import WNID
 from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree
-from alexnet.errors import UserError, such_as
+from alexnet.errors import UserError, some, such_as
 
 
 @dataclass(frozen=True, slots=True)

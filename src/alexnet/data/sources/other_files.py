@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alexnet.errors import UserError
+from alexnet.errors import UserError, quoted_bytes
 
 _IMAGES = "name a folder or archive with a folder of images for each class"
 _EXPORT = f"save its images as files, and {_IMAGES}"
@@ -55,6 +55,7 @@ def explain_file(path: Path) -> UserError:
         return UserError(f"{path} is one compressed file and no archive", "name the folder that it is in, if it is one "
                          "of MNIST's files; else decompress it")
     if ending in _ARCHIVES:
-        return UserError(f"{path} is damaged: it ends in {ending} and begins with {head[:8]!r}",
+        return UserError(f"{path} is damaged: it ends in {ending} and begins with {quoted_bytes(head[:8])}",
                          "download the archive again, and compare its size or checksum with the publisher's")
-    return UserError(f"{path} is not an image, nor an archive of images (it begins with {head[:8]!r})", _IMAGES)
+    return UserError(f"{path} is not an image, nor an archive of images (it begins with {quoted_bytes(head[:8])})",
+                     _IMAGES)

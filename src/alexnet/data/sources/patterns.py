@@ -40,7 +40,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     unknown = [part for part in parts[1::2] if part not in WILDCARDS and part != "label"]
     require(not unknown, f"the label pattern {pattern!r} has {{{''.join(unknown[:1])}}}",
             "only {label}, {n} (digits) and {any} have a meaning")
-    require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice")
+    require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice", "use it once")
     require_apart(pattern, "label", ["label"])
     return compile_simple(pattern, "label", {"label": r"(?P<label>.+?)"})
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from alexnet.data.image_tree import some
 from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree, is_junk_file
+from alexnet.errors import some
 
 _OBJECTS = re.compile(r"(^|/)(instances_[^/]*\.json|[^/]*_annotations\.coco\.json|data\.ya?ml|"
                       r"(Annotations|annotations/xmls)/[^/]+\.xml|labels/([^/]+/)?[^/]+\.txt)$")

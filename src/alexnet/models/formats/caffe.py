@@ -313,7 +313,8 @@ def _state(blocks: Sequence[Block], trained: Net, arch: Arch, path: Path) -> dic
                              else ("classifier.fc", "inner_product_param"))
         count, described = len(blobs[layer.name]), 1 + layer.option(parameter, "bias_term", True)
         require(count == described,
-                f"{path}: layer {layer.name!r} has {count} blobs, and is described as one with {described}")
+                f"{path}: layer {layer.name!r} has {count} blobs, and is described as one with {described}",
+                "give the description of these weights with --prototxt")
         # Without a bias: one zero, expanded. The file alone says how many there are, so none are allocated.
         state[f"{prefix}{number}.bias"] = torch.zeros(()).expand(expected[f"{prefix}{number}.bias"].shape)
         for kind, blob in zip(("weight", "bias"), blobs[layer.name], strict=False):

@@ -145,7 +145,8 @@ def read_prototxt(path: Path) -> Net:
             message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
                                         allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise CaffeFileError(f"{path} is no .prototxt of a network ({error})") from error
+        raise CaffeFileError(f"{path} is not a .prototxt of a network ({error})",
+                             "give the network's own description with --prototxt") from error
     return _net(message, path)
 
 

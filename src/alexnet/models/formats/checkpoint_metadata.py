@@ -1,6 +1,6 @@
 """Metadata of exported weights: network, input, classes, training images, in one JSON text, for a lossless import.
 
-.pth, ONNX and torch.export files carry `to_text`; the config.json of a Hugging Face folder has the same facts.
+.pth, ONNX and torch.export files carry `to_text`; the config.json of a Hugging Face folder has the same values.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 
 from alexnet.architecture.overrides import to_json
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, reason_of, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, shape_of
-from alexnet.models.network_facts import EXPORT_FORMAT, parse_facts, parse_mean
 from alexnet.models.provenance import license_note
 from alexnet.models.seen import SeenImages
+from alexnet.models.stored_network import EXPORT_FORMAT, StoredNetwork, parse_mean
 
 _BUFFERS = (".neighbors",)
 """Endings of constants that a layer computes and does not store."""
 
 
-def facts(saved: Checkpoint) -> dict[str, Any]:
+def network_json(saved: Checkpoint) -> dict[str, Any]:
     """Everything but the tensors and the hashes of the training images, as JSON values."""
     return {
         "format": EXPORT_FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
@@ -35,13 +35,13 @@ def facts(saved: Checkpoint) -> dict[str, Any]:
         "errors": saved.errors, "provenance": saved.provenance, "calibration": saved.calibration}
 
 
-def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint:
-    """A checkpoint of `facts`, without weights and mean.
+def checkpoint_of_json(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint:
+    """A checkpoint of `network_json`, without weights and mean.
 
     Raises:
-        KeyError, TypeError, ValueError: these are no such facts.
+        KeyError, TypeError, ValueError: it describes no network of this version.
     """
-    return Checkpoint(**vars(parse_facts(tree)), weights={}, mean_HWC=torch.empty(0), seen=seen)
+    return Checkpoint(**vars(StoredNetwork.from_export(tree)), weights={}, mean_HWC=torch.empty(0), seen=seen)
 
 
 def license_metadata(saved: Checkpoint) -> dict[str, str]:
@@ -54,7 +54,7 @@ def to_text(saved: Checkpoint) -> str:
     """Everything but the weights, as ASCII."""
     mean = {"shape": list(saved.mean_HWC.shape),
             "float32": base64.b64encode(saved.mean_HWC.cpu().numpy().astype("<f4").tobytes()).decode()}
-    return json.dumps({**facts(saved), "mean": mean, "seen": saved.seen.to_text()})
+    return json.dumps({**network_json(saved), "mean": mean, "seen": saved.seen.to_text()})
 
 
 def restore(text: str, state: Mapping[str, Tensor], path: Path) -> Checkpoint:
@@ -70,10 +70,10 @@ def restore(text: str, state: Mapping[str, Tensor], path: Path) -> Checkpoint:
     """
     try:
         tree = json.loads(text)
-        saved = checkpoint_of_facts(tree, SeenImages.from_text(tree["seen"]))
+        saved = checkpoint_of_json(tree, SeenImages.from_text(tree["seen"]))
         mean_HWC = torch.from_numpy(parse_mean(tree["mean"]))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} does not describe a network of this package ({error})",
+        raise UserError(f"{path} does not describe a network of this package ({reason_of(error)})",
                         "export it again with this version of alexnet") from error
     check_mean(mean_HWC, saved.arch.input.side, path)
     return replace(saved, weights=check_state_dict(state, saved.arch, path), mean_HWC=mean_HWC)

@@ -39,6 +39,8 @@ class ExportResult:
     """What comes back with the weights at an import, in words."""
     license: str
     """The license note of the weights, which the file carries; empty if none is recorded."""
+    mean: str = "mean"
+    """"mean image" or "mean color", where it is a file of its own."""
 
     def describe(self) -> str:
         """In sentences: what was written, what it takes, how it was checked; what it carries; the license note."""
@@ -46,7 +48,8 @@ class ExportResult:
         if self.format == "torchvision":
             written = f"a state dict under torchvision's keys; its network takes {self.input}"
         elif self.format == "safetensors":
-            written = f"config, weights, mean image and model card, in the Hugging Face hub's layout{self.uncalibrated}"
+            written = (f"config, weights, {self.mean} and model card, in the Hugging Face hub's layout"
+                       f"{self.uncalibrated}")
         else:
             written = (f"takes {self.input}; at batches of {sizes} it differs from the network by "
                        f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
@@ -70,7 +73,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     """
     require(to in FORMATS, f"there is no format {to!r}", did_you_mean(to, FORMATS))
     require(not from_pixels or to not in ("torchvision", "safetensors"), f"{to} holds weights and no preprocessing",
-            "leave out --from-pixels, or choose onnx, openvino or torch-export")
+            "leave out --from-pixels, or export to FILE.onnx, FILE.xml or FILE.pt2")
     require(to != "openvino" or path.suffix == ".xml", f"an OpenVINO file ends in .xml, and {path} does not",
             "write to FILE.xml; the weights become FILE.bin")
     require_text_name(path)
@@ -84,7 +87,8 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
         write_huggingface(saved, path)
         uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
                         if saved.calibration else "")
-        return ExportResult(path, "safetensors", views, None, uncalibrated, *carried)
+        mean = f"mean {'image' if saved.arch.input.mean == 'pixel' else 'color'}"
+        return ExportResult(path, "safetensors", views, None, uncalibrated, *carried, mean=mean)
     network: nn.Module = saved.network()
     if from_pixels:
         network = nn.Sequential(saved.preprocess(), network)
@@ -116,5 +120,7 @@ def _carried(saved: Checkpoint, to: str) -> str:
     temperature = ""
     if saved.calibration:
         folded = " (the weights and biases of the last layer are divided by it)" if to == "torchvision" else ""
+        if to == "torchvision" and "ten_views" in saved.calibration:
+            folded += " but not that of ten views"
         temperature = f"the temperature {saved.calibration['temperature']:.3f}{folded}, "
     return f"the input's size and mean, {names}, {temperature}and {trained}"

@@ -7,17 +7,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet._runtime.download import ChecksumError
 from alexnet._runtime.hub import (
     Commit,
-    HubAddress,
     Repository,
     find_repository,
     open_repository,
-    parse_hub_address,
     require_token,
     upload,
 )
-from alexnet.errors import require
+from alexnet._runtime.hub_address import HubAddress, parse_hub_address
+from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import DamagedConfigError, huggingface_files, parse_config, read_huggingface
 from alexnet.models.formats.model_card import LIBRARY
@@ -28,6 +28,11 @@ _OF_ANY_REPOSITORY = (".gitattributes", ".gitignore", "README.md", "LICENSE", "L
 """Files of a repository that was created and holds no model yet."""
 
 
+MOST_BYTES = {CONFIG: 64_000_000, WEIGHTS: 4_000_000_000, MEAN: 1_000_000_000}
+"""Bytes of each file, which are read into memory. The paper's network has 244 MB, with 21,841 classes 585 MB; the file
+of the mean has 24 bytes for each training image, 341 MB for ImageNet's 14.2 million."""
+
+
 def read_hub(name: str | Path) -> Checkpoint:
     """Download a network that `upload_to_hub` wrote, and verify its checksums. Only JSON and safetensors are read.
 
@@ -35,30 +40,42 @@ def read_hub(name: str | Path) -> Checkpoint:
         name: hf://USER/NAME, or hf://USER/NAME@REVISION.
 
     Raises:
-        UserError: there is no such repository, it may not be read, it holds another model, or a file is damaged.
+        UserError: there is no such repository, it may not be read, it holds another model, or a file is damaged or
+            has more than MOST_BYTES.
     """
-    repository = open_repository(parse_hub_address(name), (CONFIG, WEIGHTS, MEAN))
+    repository = open_repository(parse_hub_address(name), MOST_BYTES)
     checksums = _checksums(repository)  # before the large files
     for file, checksum in checksums.items():
-        if _sha256(path := repository.fetch(file)) == checksum:
-            continue
-        require(repository.is_reachable, f"{path} is damaged: its checksum is not the one in {CONFIG}",
+        try:
+            _fetch_verified(repository, file, checksum)
+        except ChecksumError as error:
+            raise UserError(
+                f"{file} of {repository.address} at commit {repository.commit[:12]} is damaged: its SHA-256 is "
+                f"{error.found}, and {CONFIG} says {checksum}", "tell its owner, or name another revision") from error
+    folder = repository.fetch(CONFIG, MOST_BYTES[CONFIG]).parent
+    repository.remember()
+    return read_huggingface(folder)
+
+
+def _fetch_verified(repository: Repository, file: str, checksum: str) -> None:
+    """Download a file. A damaged one in the cache is downloaded again."""
+    path = repository.fetch(file, MOST_BYTES[file], checksum)
+    found = _sha256(path)
+    if found != checksum:
+        require(repository.is_reachable, f"{path} is damaged: its SHA-256 is {found}, and {CONFIG} says {checksum}",
                 "run the command again with a connection")
-        found = _sha256(repository.fetch(file, again=True))  # the file in the cache may be damaged
-        require(found == checksum, f"{file} of {repository.address} at commit {repository.commit[:12]} is damaged: its "
-                f"SHA-256 is {found}, and {CONFIG} says {checksum}", "tell its owner, or name another revision")
-    return read_huggingface(repository.fetch(CONFIG).parent)
+        repository.fetch(file, MOST_BYTES[file], checksum, again=True)
 
 
 def _checksums(repository: Repository) -> dict[str, str]:
     """The SHA-256 of each file with tensors, by the config. A damaged config in the cache is downloaded again."""
     where = f"{repository.address}/{CONFIG}"
     try:
-        return parse_config(repository.fetch(CONFIG).read_bytes(), where)[1]
+        return parse_config(repository.fetch(CONFIG, MOST_BYTES[CONFIG]).read_bytes(), where)[1]
     except DamagedConfigError:
         if not repository.is_reachable:
             raise
-        return parse_config(repository.fetch(CONFIG, again=True).read_bytes(), where)[1]
+        return parse_config(repository.fetch(CONFIG, MOST_BYTES[CONFIG], again=True).read_bytes(), where)[1]
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ def check_upload_target(name: str, private: bool) -> UploadTarget:
 def _require_own(repository: Repository) -> None:
     """Raise UserError if a repository holds another model, or anything else."""
     names = set(repository.sizes) - {*_OF_ANY_REPOSITORY}
-    is_own = CONFIG in names and _is_own(repository.fetch(CONFIG).read_bytes())
+    is_own = CONFIG in names and _is_own(repository.fetch(CONFIG, MOST_BYTES[CONFIG]).read_bytes())
     require(is_own or not names, f"{repository.address} holds another model, or other files: "
             f"{', '.join(sorted(names)[:3])}", "name a new repository")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from alexnet.errors import UserError, require
+from alexnet.errors import UserError, reason_of, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_facts, facts, license_metadata
+from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_json, license_metadata, network_json
 from alexnet.models.formats.model_card import CARD, LIBRARY, model_card
 from alexnet.models.formats.recognize import CONFIG, MEAN, WEIGHTS
 from alexnet.models.formats.state_dict import check_state_dict
@@ -26,7 +26,7 @@ class DamagedConfigError(UserError):
 
 
 def write_huggingface(saved: Checkpoint, folder: Path) -> None:
-    """Write a folder that can be uploaded to the hub: config, weights, mean image and model card.
+    """Write a folder that can be uploaded to the hub: config, weights, mean image or color, and model card.
 
     A model that is in the folder is replaced.
 
@@ -61,7 +61,7 @@ def huggingface_files(saved: Checkpoint, title: str, address: str = "") -> dict[
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt", **license_}),
              MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
     checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    config = facts(saved)
+    config = network_json(saved)
     config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": LIBRARY,
         "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown), **license_,
@@ -83,10 +83,10 @@ def parse_config(data: bytes, where: object) -> tuple[Checkpoint, dict[str, str]
         config = json.loads(data)
         names, unknown = config["id2label"], tuple(map(str, config["trained_on_unknown"]))
         config["classes"] = [names[str(index)] for index in range(len(names))]
-        return (checkpoint_of_facts(config, SeenImages(unknown=unknown)),
+        return (checkpoint_of_json(config, SeenImages(unknown=unknown)),
                 {name: str(config["sha256"][name]) for name in (WEIGHTS, MEAN)})
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedConfigError(f"{where} does not describe a network of this package ({error})",
+        raise DamagedConfigError(f"{where} does not describe a network of this package ({reason_of(error)})",
                                  "download it again, or name a network that alexnet export wrote") from error
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from importlib.metadata import version
 
+from alexnet._runtime.software import own_version
 from alexnet.data.numpy_preprocessing import central_window
 from alexnet.models.checkpoint import Checkpoint
 
@@ -29,7 +29,7 @@ def input_metadata(saved: Checkpoint, *, from_pixels: bool) -> dict[str, str]:
     spec = saved.arch.input
     channels = "RGB" if from_pixels else spec.channels
     return {
-        "version": version("alexnet"), "input": describe_input(saved, from_pixels), "side": str(spec.side),
+        "version": own_version(), "input": describe_input(saved, from_pixels), "side": str(spec.side),
         "crop": str(spec.crop), "channels": channels, "resize": resize_rule(spec.side), "mean": _mean(saved, channels),
         "std": json.dumps(spec.scale if channels == "RGB" else spec.scale[::-1]),
         "steps_inside": STEPS if from_pixels else ""}

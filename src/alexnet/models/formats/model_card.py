@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.data.overlap import Overlap
+from alexnet.errors import plural
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.checkpoint_json import has_top5
 from alexnet.models.formats.recognize import CONFIG, MEAN
 from alexnet.models.provenance import license_note
 from alexnet.models.seen import describe_roles
@@ -68,10 +69,14 @@ def _calibration(saved: Checkpoint) -> str:
     """What a probability means."""
     if not (found := saved.calibration):
         return "Its probabilities are a softmax and not calibrated: 99% does not mean right 99 times in 100."
+    ten = found.get("ten_views")
+    of_ten = "" if ten is None else (
+        f" For the mean over ten views each view's logits are divided by {ten['temperature']:.3f} instead, and the "
+        f"error is {ten['ece_after']:.1%} ({ten['ece_before']:.1%} with the temperature of one view).")
     return (f"Its logits are divided by the temperature {found['temperature']:.3f}, fitted on "
             f"{found['fitted_images']:,} images. On {found['measured_images']:,} others the expected calibration error "
-            f"is {found['ece_after']:.1%} ({found['ece_before']:.1%} without the temperature). It is higher on images "
-            "that differ from these.")
+            f"is {found['ece_after']:.1%} ({found['ece_before']:.1%} without the temperature).{of_ten} It is higher on "
+            "images that differ from these.")
 
 
 def _training_data(saved: Checkpoint) -> str:
@@ -170,9 +175,9 @@ def _origin(saved: Checkpoint) -> str:
                           f"weights `{init['sha256']}`).")
     if recipe:
         paragraphs.append(
-            f"Trained by the recipe `{recipe.name}`: {recipe.epochs} epochs at most, batch size {recipe.batch_size}, "
-            f"learning rate {recipe.learning_rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}.")
+            f"Trained by the recipe `{recipe.name}`: {plural(recipe.epochs, 'epoch')} at most, batch size "
+            f"{recipe.batch_size}, learning rate {recipe.learning_rate:g} ({recipe.schedule}), momentum "
+            f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}.")
     return "\n\n".join(paragraphs) or "Its origin was not recorded."
 
 

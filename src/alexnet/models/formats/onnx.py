@@ -15,7 +15,7 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.checkpoint_metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.input_metadata import input_metadata
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
-from alexnet.models.network_facts import METADATA_KEY, QUANTIZED_KEY
+from alexnet.models.stored_network import METADATA_KEY, QUANTIZED_KEY
 
 
 def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: bool) -> None:
@@ -90,9 +90,10 @@ def read_onnx(path: Path) -> Checkpoint:
         state = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
                  for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.DEFAULT}
     except Exception as error:  # protobuf and NumPy have a dozen kinds for damaged files
-        raise UserError(f"{path} is truncated, or no ONNX file", "export it again") from error
+        raise UserError(f"{path} is truncated, or not an ONNX file", "export it again") from error
     require(not any(entry.key == QUANTIZED_KEY for entry in model.metadata_props),
-            f"the weights in {path} are quantized, and are no checkpoint any more", "name the run it was exported from")
+            f"the weights in {path} are quantized, so it cannot be used as a checkpoint",
+            "name the run it was exported from")
     texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     require(bool(texts), f"{path} is an ONNX file that alexnet export did not write, and others are not read",
             "give a state dict (.pth or .safetensors) of the network")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet._runtime.hub import is_hub_address
+from alexnet._runtime.hub_address import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.spec import Arch
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.hub import read_hub
+from alexnet.models.checkpoint_files import did_you_mean_weights
 from alexnet.models.formats.huggingface import read_huggingface
 from alexnet.models.formats.onnx import read_onnx
 from alexnet.models.formats.own_state_dict import Size, has_own_names, read_own
@@ -26,8 +26,8 @@ from alexnet.models.formats.torchvision import (
     torchvision_checkpoint,
 )
 from alexnet.models.formats.training_checkpoint import read_weights
-from alexnet.models.known_weights import official_name
-from alexnet.models.packaged import is_packaged_head, packaged_path
+from alexnet.models.known_weights import command_names, official_name
+from alexnet.models.packaged import is_packaged_json, packaged_path
 
 _READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
 """Of `recognize.EXPORT_SUFFIXES`."""
@@ -56,14 +56,14 @@ def open_weights(
     if path.is_file() and is_state_dict(path):
         saved = read_state_dict(path, classes, arch=arch)
     else:
-        require(arch is None, f"{path_or_name} is no plain state dict, and says its network itself", "leave out arch")
+        require(arch is None, f"{path_or_name} states its own network, which arch cannot change", "leave out arch")
         saved = _open(path, str(path_or_name), classes, fall_back)
     return rename_classes(saved, classes) if classes is not None else saved
 
 
 def is_state_dict(path: Path) -> bool:
     """Whether a file's ending is that of a state dict, and it is not one file of a folder that says more."""
-    beside = any((path.parent / head).is_file() for head in (MEAN, checkpoint.HEAD))
+    beside = any((path.parent / name).is_file() for name in (MEAN, checkpoint.JSON_FILE))
     return path.suffix in TORCH_SUFFIXES or (path.suffix == ".safetensors" and not beside)
 
 
@@ -82,7 +82,7 @@ def read_state_dict(
     found = read_weights(path)
     if found.metadata is None and has_own_names(found.state):
         return read_own(found, path, classes, arch, size)
-    require(arch is None, f"{path} is no plain state dict of this package's layer names, and its network is known",
+    require(arch is None, f"the network of {path} is known from its layers, and arch cannot change it",
             "leave out arch")
     side, crop = size or (None, None)
     both = (side or max(256, crop or 0), crop or min(224, side or 224)) if size else None
@@ -91,10 +91,12 @@ def read_state_dict(
 
 def _open(path: Path, name: str, classes: Sequence[str] | None, fall_back: bool) -> Checkpoint:
     if is_hub_address(name):
+        from alexnet.models.formats.hub import read_hub  # imports what downloads need
+
         return read_hub(name)
-    if is_packaged_head(path):
+    if is_packaged_json(path):
         return read_packaged(path)
-    for required in (MEAN, checkpoint.HEAD):  # one file of a folder stands for the folder, which holds the rest
+    for required in (MEAN, checkpoint.JSON_FILE):  # one file of a folder stands for the folder, which holds the rest
         if path.suffix in (".safetensors", ".json") and path.is_file() and (path.parent / required).is_file():
             path = path.parent
     if (path / WEIGHTS).is_file() or (path / MEAN).is_file():
@@ -111,6 +113,7 @@ def _open(path: Path, name: str, classes: Sequence[str] | None, fall_back: bool)
             return read_packaged(packaged)
         official = official_name(name)
         require(official is not None, f"{path} does not exist",
+                did_you_mean_weights(path, command_names()) or
                 "give a run's folder, a checkpoint, a file or folder of weights, or a name of alexnet list weights")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path, fall_back=fall_back)

@@ -20,23 +20,23 @@ from alexnet._runtime.atomic_files import replace_durably
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.checkpoint_json import ErrorsJson, StateJson
-from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
+from alexnet.models.formats.checkpoint_metadata import check_mean, checkpoint_of_json, network_json
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.packaged import (
     MEAN,
     PACKAGED_FORMAT,
     SCALE,
     SEEN,
-    Head,
     Measured,
+    PackagedJson,
     ProbedImage,
     Storage,
-    TrainingFacts,
+    TrainingRecord,
     dequantize_arrays,
-    head_bytes,
+    packaged_json_bytes,
     read_arrays,
-    read_head,
+    read_packaged_json,
 )
 from alexnet.models.seen import TENSORS, seen_by_packaged
 
@@ -82,7 +82,7 @@ def _per_output(scale: Tensor, tensor: Tensor) -> Tensor:
 
 
 def write_packaged(
-    saved: Checkpoint, folder: Path, name: str, training: TrainingFacts, license_note: str, *,
+    saved: Checkpoint, folder: Path, name: str, training: TrainingRecord, license_note: str, *,
     storage: Storage | None = None, max_bytes: int = MAX_BYTES,
 ) -> Path:
     """Write a checkpoint as NAME.json and NAME.safetensors, and return the path of NAME.json.
@@ -95,7 +95,7 @@ def write_packaged(
         license_note: what the weights may be used for.
         storage: default: fp16 if that fits, else int8.
         max_bytes: of NAME.safetensors. If int8 does not fit either, the perceptual hashes of the training images are
-            left out, and the head says so: copies of training images are then still recognized, look-alikes are not.
+            left out, and NAME.json says so: copies of training images are then still recognized, look-alikes are not.
 
     Raises:
         UserError: nothing fits; nothing is written.
@@ -116,50 +116,57 @@ def write_packaged(
         raise UserError(f"the weights of {saved.arch.name} need more than {max_bytes:,} bytes ({', '.join(sizes)})",
                         "package a smaller network")
     wnid_of = {readable: wnid for wnid, readable in NAMES.items()}
-    head: Head = {
-        "format": PACKAGED_FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
+    tree: PackagedJson = {
+        "format": PACKAGED_FORMAT, "name": name, "network": network_json(saved), "state": {**saved.training},
         "wnids": [wnid_of.get(label, "") for label in saved.classes],
         "trained_on_unknown": list(saved.seen.unknown), "look_alikes_recognized": hashes is seen,
         "training": training, "measured": [], "probe": [], "storage_errors": {},
         "license": license_note,
-        "parameters": sum(tensor.numel() for key, tensor in saved.weights.items() if not _is_statistic(key)),
+        "parameters": saved.parameter_count,
         "storage": kind, "file": f"{name}.safetensors", "bytes": len(data),
         "file_sha256": hashlib.sha256(data).hexdigest()}
-    replace_durably(folder / head["file"], data)
-    replace_durably(folder / f"{name}.json", head_bytes(head))
+    replace_durably(folder / tree["file"], data)
+    replace_durably(folder / f"{name}.json", packaged_json_bytes(tree))
     return folder / f"{name}.json"
 
 
-def _is_statistic(key: str) -> bool:
-    """Whether a tensor of a state dict is a running statistic of batch normalization, and no parameter."""
-    return key.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
+def replace_calibration(path: Path, calibration: CalibrationJson) -> None:
+    """Write other temperatures into NAME.json; the file of the tensors stays as it is.
+
+    Args:
+        path: of NAME.json.
+        calibration: fitted on the images whose hashes the file has.
+    """
+    tree = read_packaged_json(path)
+    network = {**tree["network"], "calibration": calibration}
+    replace_durably(path, packaged_json_bytes({**tree, "network": network}))
 
 
 def add_measured(
     path: Path, measured: list[Measured], probe: list[ProbedImage], storage_errors: dict[str, ErrorsJson],
 ) -> None:
-    """Write into a head what was measured with the stored weights."""
-    replace_durably(path, head_bytes({
-        **read_head(path), "measured": measured, "probe": probe, "storage_errors": storage_errors}))
+    """Write into NAME.json what was measured with the stored weights."""
+    replace_durably(path, packaged_json_bytes({
+        **read_packaged_json(path), "measured": measured, "probe": probe, "storage_errors": storage_errors}))
 
 
 def read_packaged(path: Path) -> Checkpoint:
     """The checkpoint of a packaged network, verified.
 
     Args:
-        path: of its head, NAME.json.
+        path: of NAME.json.
 
     Raises:
         UserError: a file is missing or damaged; the error names it.
     """
-    head, arrays = read_arrays(path)
-    file = path.with_name(head["file"])
+    tree, arrays = read_arrays(path)
+    file = path.with_name(tree["file"])
     stored = {key: torch.from_numpy(array) for key, array in arrays.items() if not key.startswith(SEEN)}
     mean_HWC = stored.pop(MEAN)
-    saved = checkpoint_of_facts(head["network"], seen_by_packaged(head, arrays))
+    saved = checkpoint_of_json(tree["network"], seen_by_packaged(tree, arrays))
     check_mean(mean_HWC, saved.arch.input.side, file)
     return replace(
         saved, weights=check_state_dict(dequantize(stored), saved.arch, file), mean_HWC=mean_HWC,
-        training=StateJson(**head["state"]),  # type: ignore[typeddict-item]
-        provenance={**saved.provenance, "source": "alexnet", "file": head["file"], "sha256": head["file_sha256"],
-                    "license": head["license"]})
+        training=StateJson(**tree["state"]),  # type: ignore[typeddict-item]
+        provenance={**saved.provenance, "source": "alexnet", "file": tree["file"], "sha256": tree["file_sha256"],
+                    "license": tree["license"]})

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from alexnet._runtime.hub import is_hub_address
-from alexnet.models.checkpoint_files import HEAD
+from alexnet._runtime.hub_address import is_hub_address
+from alexnet.models.checkpoint_files import JSON_FILE
 from alexnet.models.known_weights import official_name
-from alexnet.models.packaged import is_packaged_head, packaged_path
+from alexnet.models.packaged import is_packaged_json, packaged_path
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 """Endings of files that torch.save writes."""
@@ -40,8 +40,8 @@ def is_weights(path_or_name: str) -> bool:
         return True
     if path.is_file():  # .tar is more often an archive of images
         return path.suffix in {*TORCH_SUFFIXES, ".safetensors", ".npy", *EXPORT_SUFFIXES} - {".tar"} or (
-            path.name in (HEAD, "config.json") or path.name.endswith(".pth.tar") or is_packaged_head(path))
+            path.name in (JSON_FILE, "config.json") or path.name.endswith(".pth.tar") or is_packaged_json(path))
     if path.is_dir():
-        heads = (WEIGHTS, MEAN, HEAD, f"best/{HEAD}", f"last/{HEAD}")
-        return any((path / head).is_file() for head in heads)
+        files = (WEIGHTS, MEAN, JSON_FILE, f"best/{JSON_FILE}", f"last/{JSON_FILE}")
+        return any((path / file).is_file() for file in files)
     return (packaged_path(path_or_name) or official_name(path_or_name)) is not None

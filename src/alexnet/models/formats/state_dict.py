@@ -31,7 +31,7 @@ def check_state_dict(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dic
     """
     with torch.device("meta"):
         expected = AlexNet(arch).state_dict()
-    other = "it holds another network"
+    other = "it holds another network: give a file of this one"
     if missing := [key for key in expected if key not in state]:
         raise UserError(f"{path} has no {missing[0]}, which {arch.name} needs ({len(missing)} of {len(expected)} are "
                         "missing)", other)
@@ -43,11 +43,12 @@ def check_state_dict(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dic
         require(tensor.shape == target.shape, f"{where} is {shape_of(tensor)}, and {arch.name} with {arch.classes} "
                 f"classes has {shape_of(target)} there", other)
         require(tensor.dtype in (target.dtype, torch.float16, torch.bfloat16),
-                f"{where} is {dtype_of(tensor)}, and {arch.name} has {dtype_of(target)} there", "convert it first")
+                f"{where} is {dtype_of(tensor)}, and {arch.name} has {dtype_of(target)} there", "convert it to float32")
         require(tensor.layout == torch.strided and not tensor.is_meta, f"{where} is sparse or has no values",
                 "save it as a plain tensor")
         require(not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
-                f"{where} holds values that are not finite", "the training that wrote it had diverged")
+                f"{where} holds values that are not finite",
+                "use an earlier checkpoint: the training that wrote it had diverged")
         fitted[key] = tensor.to(target.dtype).contiguous()
     return fitted
 

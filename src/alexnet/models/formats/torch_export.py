@@ -17,7 +17,7 @@ from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.checkpoint_metadata import license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
-from alexnet.models.network_facts import METADATA_KEY
+from alexnet.models.stored_network import METADATA_KEY
 
 _DTYPES = {5: torch.int64, 7: torch.float32}
 """The types of our tensors by their numbers in torch's format (torch/_export/serde/schema.py, ScalarType)."""
@@ -43,6 +43,8 @@ def read_torch_export(path: Path) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError  # torch compresses nothing, so a file that does is a decompression bomb
             members = {name.partition("/")[2]: name for name in archive.namelist()}
             text = archive.read(members[f"extra/{METADATA_KEY}.json"]).decode()
             entries = json.loads(archive.read(members["data/weights/model_weights_config.json"]))["config"]

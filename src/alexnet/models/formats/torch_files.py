@@ -45,8 +45,14 @@ def read_torch_file(path: Path) -> object:
     """Read a file that torch.save wrote, in the zip or in the old format.
 
     Raises:
-        UserError: the file is truncated, is something else, or needs code to be executed.
+        UserError: the file is truncated, is something else, compressed, or needs code to be executed.
     """
+    members = _zip_members(path)
+    if any(Path(member.filename).name == "constants.pkl" for member in members):  # TorchScript; torch knows it by this
+        raise _holds_code(path)
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):  # torch would decompress to any size
+        raise UserError(f"{path} is compressed, as torch.save writes no file: its size in memory is unknown",
+                        "load it in a program of yours and save it again: torch.save(network.state_dict(), FILE)")
     with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(
             [(StandIn, name) for name in _HARMLESS]):
         warnings.simplefilter("ignore")  # about deprecated containers; a reader cannot change the file
@@ -54,9 +60,22 @@ def read_torch_file(path: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are truncated or something else
             if _needs_code(file, str(error)):
-                raise UserError(f"{path} holds more than tensors, and reading it could run code",
-                                "save the state dict alone: torch.save(network.state_dict(), FILE)") from error
+                raise _holds_code(path) from error
             raise UserError(f"{path} is truncated, or torch.save did not write it", "download it again") from error
+
+
+def _holds_code(path: Path) -> UserError:
+    return UserError(f"{path} holds more than tensors, and reading it could run code",
+                     "save the state dict alone: torch.save(network.state_dict(), FILE)")
+
+
+def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a zip file; none of a file in the old format, and none of one that torch has to refuse."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
 
 
 def _needs_code(file: BinaryIO, message: str) -> bool:

@@ -36,22 +36,32 @@ from alexnet.models.formats.training_checkpoint import (
 )
 from alexnet.models.known_weights import OFFICIAL, TORCHVISION_ADDRESS
 from alexnet.models.known_weights import TORCHVISION as TORCHVISION_WEIGHTS
-from alexnet.models.network_facts import METADATA_KEY
 from alexnet.models.provenance import file_provenance
 from alexnet.models.seen import SeenImages
+from alexnet.models.stored_network import METADATA_KEY
 
 ADDRESS = TORCHVISION_ADDRESS
 OFFICIAL_DIGESTS = tuple(name.removesuffix(".pth").rsplit("-", 1)[1] for name in OFFICIAL)
+_MOST_BYTES = 250_000_000
+"""Of a download: the official files have 244.4 million."""
 
 
 def fetch_torchvision(name: str) -> Path:
-    """Download one of the `OFFICIAL` files (244 MB) into the cache, unless it is there, and verify its checksum."""
-    from alexnet._runtime.download import fetch
+    """Download one of the `OFFICIAL` files (244 MB) into the cache, unless it is there, and verify its checksum.
+
+    Raises:
+        UserError: the download fails, or the file has another checksum.
+    """
+    from alexnet._runtime.download import Download, fetch, require_checksum
     from alexnet._runtime.progress import Bar  # imports rich, which loading other weights does without
 
     digest = name.removesuffix(".pth").rsplit("-", 1)[1]
+    path = cache_folder() / "weights" / name
+    if path.is_file():
+        require_checksum(path, f"sha256:{digest}")
+        return path
     with Bar(f"fetching {ADDRESS}{name}", "bytes") as bar:
-        return fetch(f"{ADDRESS}{name}", cache_folder() / "weights" / name, f"sha256:{digest}", bar)
+        return fetch(Download(f"{ADDRESS}{name}", f"sha256:{digest}", _MOST_BYTES), path, bar)
 
 
 def read_torchvision(
@@ -133,7 +143,7 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     arch = replace(TORCHVISION, classes=saved.arch.classes)
     require(structure(saved.arch) == structure(arch),
             f"{saved.arch.name} is not torchvision's network, whose state dict has no place for it",
-            "export it to safetensors, onnx or torch-export")
+            "export it to a FOLDER, FILE.onnx or FILE.pt2")
     lines = "".join(f"{printable(name)}\n" for name in saved.classes if saved.class_names_known).encode()
     beside = names_file(path)
     require(not beside.exists() or beside.read_bytes() == lines, f"{beside} is there and holds other class names",

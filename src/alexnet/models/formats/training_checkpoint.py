@@ -18,7 +18,7 @@ from alexnet._runtime.local_files import require_no_url
 from alexnet.data.class_names import misnumbered, names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
-from alexnet.models.network_facts import METADATA_KEY
+from alexnet.models.stored_network import METADATA_KEY
 
 _EMA_WRAPPERS = ("state_dict_ema", "model_ema", "ema")
 """timm's and torchvision's moving averages of the weights. timm loads them in preference to the weights."""
@@ -73,7 +73,7 @@ def read_weights(path: Path) -> FoundWeights:
     content = read_torch_file(path)
     wrapper, state = _find_state_dict(content)
     if state is None:
-        raise UserError(f"{path} holds a {type(content).__name__} that is no state dict",
+        raise UserError(f"{path} holds a {type(content).__name__} that is not a state dict",
                         "save one with torch.save(network.state_dict(), FILE)")
     notes: tuple[str, ...] = ()
     if wrapper in _EMA_WRAPPERS:
@@ -94,7 +94,7 @@ def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # a damaged header leads to more kinds than SafetensorError
-        raise UserError(f"{path} is truncated, or no safetensors file", "download it again") from error
+        raise UserError(f"{path} is truncated, or not a safetensors file", "download it again") from error
 
 
 def _safetensors_metadata(data: bytes) -> dict[str, str]:

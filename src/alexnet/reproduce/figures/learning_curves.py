@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from alexnet.errors import plural
 from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
 from alexnet.reproduce.figures.drawing import Drawing
 from alexnet.reproduce.figures.ticks import linear_ticks, log_ticks, number_labels, percent_labels
@@ -47,7 +48,7 @@ def learning_curves(epochs: Sequence[EpochEvent], panels: Sequence[str] = tuple(
         panels: names of the panels to draw in a row.
     """
     titles = ", ".join(PANELS[name].title for name in panels)
-    drawing = Drawing(WIDTH * len(panels), HEIGHT, f"{titles} over {len(epochs)} epochs")
+    drawing = Drawing(WIDTH * len(panels), HEIGHT, f"{titles} over {plural(len(epochs), 'epoch')}")
     for number, name in enumerate(panels):
         _draw_panel(drawing, WIDTH * number, PANELS[name], epochs)
     return drawing

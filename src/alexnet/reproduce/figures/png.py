@@ -20,8 +20,8 @@ OVERSAMPLING = 4
 def png(drawing: Drawing, dpi: float = 160) -> bytes:
     """Draw and encode as a PNG file; dpi: dots per inch."""
     file = io.BytesIO()
-    # zlib's level 3 takes a third of the time of level 6, and the files are a tenth larger.
-    rasterize(drawing, dpi).save(file, "PNG", compress_level=3, dpi=(dpi, dpi))
+    # zlib's level 1 takes a fifth of the time of level 6, and the files are at most a sixth larger.
+    rasterize(drawing, dpi).save(file, "PNG", compress_level=1, dpi=(dpi, dpi))
     return file.getvalue()
 
 

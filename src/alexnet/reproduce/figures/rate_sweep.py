@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from alexnet.reproduce.figures.axes import Axes, Key, Scale, label_room
 from alexnet.reproduce.figures.drawing import Drawing
@@ -27,11 +28,20 @@ def rate_sweep(sweep: RateSweep) -> Drawing:
     axes.y_axis(ticks, number_labels(ticks))
     rates = log_ticks(axes.x.low, axes.x.high)
     axes.x_axis(rates, [f"{rate:g}" for rate in rates], "learning rate")
-    axes.plot(sweep.rates, sweep.losses, "faint", 1.0)
-    axes.plot(sweep.rates, sweep.smoothed, "blue")
+    shown = _shown(sweep.smoothed, y.high)
+    axes.plot(sweep.rates[:shown], sweep.losses[:shown], "faint", 1.0)
+    axes.plot(sweep.rates[:shown], sweep.smoothed[:shown], "blue")
     keys = [Key("batch", "faint", 1.0), Key("moving average", "blue")]
     if sweep.suggestion is not None:
         axes.plot([sweep.suggestion] * 2, [y.low, y.high], "red", 1.2)
         keys.append(Key(f"suggestion: {sweep.suggestion:.2g}", "red", 1.2))
     axes.legend(keys)
     return drawing
+
+
+def _shown(smoothed: Sequence[float], high: float) -> int:
+    """How many batches are drawn: up to the one with which the moving average leaves the axes.
+
+    After the divergence single losses are low by chance, and would be strokes without a curve.
+    """
+    return next((number for number, loss in enumerate(smoothed, 1) if not loss <= high), len(smoothed))

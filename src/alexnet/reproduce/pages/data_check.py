@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind
 from alexnet.data.images import BadImage
 from alexnet.data.order import evenly_spaced
+from alexnet.errors import plural
 from alexnet.inference.classifier import probability_text
 from alexnet.inference.data_check import DataCheck
 from alexnet.inference.label_check import LabelCheck
@@ -67,7 +68,7 @@ def write_check_page(path: Path, check: DataCheck) -> None:
     total = sum(sum(counts.values()) for counts in check.images.values())
     write_page(path, render_page(
         _TEMPLATE, check=check, total=total, sections=list(_sections(check)),
-        baseline=printable(check.baseline.sentence), notes=list(map(printable, check.notes)),
+        baseline=printable(check.baseline.sentence), notes=list(map(printable, check.shown_notes)),
         broken=[(printable(image.name), printable(image.cause)) for image in check.broken]))
 
 
@@ -83,7 +84,11 @@ def _sections(check: DataCheck) -> Iterator[PageSection]:
             PageGroup("", _images(check.catalog, check.scan.blank[:SMALLEST_SHOWN]))])
     if check.scan and check.sizes and check.sizes.smallest != check.sizes.largest:
         yield _smallest(check.catalog, check.scan.sizes_N2)
-    yield _classes(check.catalog)
+    if check.scan and len(rows := check.scan.elongated):
+        yield PageSection("Most elongated images", "Networks see the central square at most. "
+                          + _shown(len(rows), SMALLEST_SHOWN, "image"),
+                          [PageGroup("", _sized(check.catalog, check.scan.sizes_N2, rows[:SMALLEST_SHOWN]))])
+    yield _classes(check.catalog, check.scan.broken if check.scan else ())
 
 
 # --- Sections ---------------------------------------------------------------------------------------------------------
@@ -131,19 +136,22 @@ def _smallest(catalog: Catalog, sizes_N2: np.ndarray) -> PageSection:
     shorter_N = sizes_N2.min(1)
     known = np.flatnonzero(shorter_N)
     rows = known[np.argsort(shorter_N[known], kind="stable")][:SMALLEST_SHOWN]
-    images = [PageImage(_thumbnail(catalog, row), printable(catalog.names_N[row]),
-                        f"{sizes_N2[row, 0]:,} x {sizes_N2[row, 1]:,} pixels") for row in rows.tolist()]
-    return PageSection("Smallest images", "The images with the shortest shorter side.", [PageGroup("", images)])
+    return PageSection("Smallest images", "The images with the shortest shorter side.",
+                       [PageGroup("", _sized(catalog, sizes_N2, rows))])
 
 
-def _classes(catalog: Catalog) -> PageSection:
+def _classes(catalog: Catalog, broken: Collection[int]) -> PageSection:
+    """Some images of each class, of the training split if there is one. The rows `broken` cannot be decoded."""
     groups = []
+    kind = "training image" if "train" in catalog.splits else "image"
     rows_of_split = catalog.rows_of("train") if "train" in catalog.splits else np.arange(len(catalog))
+    rows_of_split = np.setdiff1d(rows_of_split, np.fromiter(broken, np.int64))
     for label, name in list(enumerate(catalog.classes))[:CLASSES_SHOWN]:
         rows = rows_of_split[catalog.labels_N[rows_of_split] == label]
         sample = rows[evenly_spaced(len(rows), CLASS_IMAGES)] if len(rows) else rows
-        groups.append(PageGroup(f"{printable(name)}: {len(rows):,} images", _images(catalog, sample, with_class=False)))
-    return PageSection("Classes", "Evenly spaced images of each class. "
+        title = f"{printable(name)}: {plural(len(rows), kind)}"
+        groups.append(PageGroup(title, _images(catalog, sample, with_class=False)))
+    return PageSection("Classes", f"Evenly spaced {kind}s of each class. "
                        f"{_shown(len(catalog.classes), CLASSES_SHOWN, 'class', 'classes')}", groups)
 
 
@@ -154,6 +162,12 @@ def _images(catalog: Catalog, rows: Iterable[int], with_class: bool = True) -> l
     return [PageImage(_thumbnail(catalog, row), printable(catalog.names_N[row]),
                       f"{catalog.locate(row)[0]}, {printable(catalog.classes[catalog.labels_N[row]])}"
                       if with_class else "") for row in map(int, rows)]
+
+
+def _sized(catalog: Catalog, sizes_N2: np.ndarray, rows: np.ndarray) -> list[PageImage]:
+    """The images with their sizes as captions."""
+    return [PageImage(_thumbnail(catalog, row), printable(catalog.names_N[row]),
+                      f"{sizes_N2[row, 0]:,} x {sizes_N2[row, 1]:,} pixels") for row in rows.tolist()]
 
 
 def _thumbnail(catalog: Catalog, row: int) -> str:

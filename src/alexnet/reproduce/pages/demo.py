@@ -14,6 +14,7 @@ from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import image_file, jpeg_uri, smaller
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
+from alexnet.errors import plural
 from alexnet.inference.classifier import probability_text
 from alexnet.inference.confidence import SURE_FROM
 from alexnet.inference.metrics import Errors
@@ -103,12 +104,13 @@ def trained_part(saved: Checkpoint, epochs: Sequence[EpochEvent], errors: Mappin
     more = "".join(f", {other.top1_error:.1%} with {count} views" for count, other in others)
     chance = 1 - 1 / saved.arch.classes
     sentence = (
-        f"The network {saved.arch.name} was trained here for {len(epochs)} epochs on patches of "
+        f"The network {saved.arch.name} was trained here for {plural(len(epochs), 'epoch')} on patches of "
         f"{saved.arch.classes} images, from random weights: which image does a patch come from? Its top-1 error on "
         f"{measured.images:,} patches that it was not trained on is {measured.top1_error:.1%} with {views} view{more}; "
         f"guessing errs in {chance:.1%}.")
     return Trained(sentence, len(epochs), Markup(svg(learning_curves(epochs, ["loss", "error"]))),
-                   _kernels(saved), f"Its conv1 kernels after {len(epochs)} epochs. {kernel_text(conv1_in_rgb(saved))}")
+                   _kernels(saved),
+                   f"Its conv1 kernels after {plural(len(epochs), 'epoch')}. {kernel_text(conv1_in_rgb(saved))}")
 
 
 def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained | None) -> Path:

@@ -7,13 +7,21 @@ security policy forbids both. The same run gives the same page, byte for byte.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet._runtime.cpu_threads import usable_cores
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet.data.packed import PackedDataset
 from alexnet.inference.classifier import probability_text
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import class_errors, confusion
+from alexnet.reproduce.figures.drawing import Drawing
 from alexnet.reproduce.figures.figure2 import network_diagram
 from alexnet.reproduce.figures.figure4 import prediction_tiles
 from alexnet.reproduce.figures.image_grids import neighbor_grid, prediction_grid
@@ -68,22 +76,35 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
 
 
 def _save_figures(run: RunData, folder: Path) -> None:
-    save_figure(learning_curves(run.epochs), folder / "learning_curves")
-    save_figure(network_diagram(run.checkpoint.arch), folder / "architecture")
-    save_figure(conv1_sheet(run.checkpoint), folder / "kernels")
-    if run.predictions:
-        _save_image_figures(run, run.predictions, folder)
+    """Draw and write all figures, on two cores: Pillow encodes a PNG without Python's lock."""
+    figures = list(_figures(run))
+    with ThreadPoolExecutor(min(2, usable_cores())) as pool:
+        for written in [pool.submit(save, folder / name) for name, save in figures]:
+            written.result()
 
 
-def _save_image_figures(run: RunData, predictions: ValidationPredictions, folder: Path) -> None:
-    for name, rows in (("predictions", predictions.examples), ("mistakes", predictions.mistakes[:EXAMPLES])):
-        if len(rows):
-            grid = prediction_grid(prediction_tiles(predictions, rows))
-            save_figure(grid, folder / name, with_svg=False, dpi=IMAGE_DPI)
+def _figures(run: RunData) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    """Yield each figure's name and what draws and saves it; the largest first."""
+    found = run.predictions
     if run.nearest:
-        save_figure(neighbor_grid(nearest_rows(run)), folder / "nearest", with_svg=False, dpi=IMAGE_DPI)
-    if len(predictions.classes) <= MATRIX_CLASSES:
-        save_figure(confusion(predictions.confusion_KK, predictions.classes), folder / "confusion")
-        errors = class_errors_of(predictions)
-        save_figure(class_errors([each.name for each in errors], [each.error for each in errors],
-                                 [each.interval for each in errors]), folder / "class_errors")
+        yield "nearest", lambda stem: _save_images(neighbor_grid(nearest_rows(run)), stem)
+    if found:
+        for name, rows in (("predictions", found.examples), ("mistakes", found.mistakes[:EXAMPLES])):
+            if len(rows):
+                yield name, partial(_save_predictions, found, rows)
+    yield "architecture", lambda stem: save_figure(network_diagram(run.checkpoint.arch), stem)
+    yield "learning_curves", lambda stem: save_figure(learning_curves(run.epochs), stem)
+    yield "kernels", lambda stem: save_figure(conv1_sheet(run.checkpoint), stem)
+    if found and len(found.classes) <= MATRIX_CLASSES:
+        errors = class_errors_of(found)
+        yield "confusion", lambda stem: save_figure(confusion(found.confusion_KK, found.classes), stem)
+        yield "class_errors", lambda stem: save_figure(class_errors(
+            [each.name for each in errors], [each.error for each in errors], [each.interval for each in errors]), stem)
+
+
+def _save_predictions(found: ValidationPredictions, rows: NDArray[np.int64], stem: Path) -> None:
+    _save_images(prediction_grid(prediction_tiles(found, rows)), stem)
+
+
+def _save_images(grid: Drawing, stem: Path) -> None:
+    save_figure(grid, stem, with_svg=False, dpi=IMAGE_DPI)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from alexnet.architecture.arithmetic import explain, has_top5
+from alexnet.architecture.arithmetic import explain
 from alexnet.data.class_names import printable
 from alexnet.data.overlap import Overlap
 from alexnet.inference.grouped import FEW_GROUPS, GroupedSample
 from alexnet.inference.metrics import Errors
 from alexnet.inference.selection import Selection
-from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, has_top5
 from alexnet.reproduce.report.run_data import RunData
 from alexnet.training.run_folder import read_overlap
 

@@ -180,7 +180,7 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
         raise UserError(f"{run} has no finished epoch to report on{reason}", "train it for at least one epoch")
     evaluated = [str(event["checkpoint"]) for event in events if event["event"] == "evaluation"][-1:]
     # `best` is what `evaluate` and `predict` use. `last` stands in for it if `best` was removed.
-    name = next((name for name in (*evaluated, "best") if (run / name / ckpt.HEAD).is_file()), "last")
+    name = next((name for name in (*evaluated, "best") if (run / name / ckpt.JSON_FILE).is_file()), "last")
     checkpoint = ckpt.load(run / name)
     found = RunData(run, read_config(run), events, checkpoint, name, None, calibrations=_calibrations(run))
     if packed is None:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from alexnet.architecture.randomness import and_list, training_only
+from alexnet.architecture.training_only import training_only
+from alexnet.errors import and_list
 from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.fit import Fit
 from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
@@ -98,7 +99,8 @@ def summary(run: RunData) -> Summary:
         verdict = "unknown"
     return Summary(
         verdict, high - low > WIDE_INTERVAL, _confusions(run), _balanced(run), _never_right(run), outlook(run), run.fit,
-        overfitting_remedy(is_pretrained, run.checkpoint.recipe), and_list(_training_only(run)),
+        overfitting_remedy(is_pretrained, run.checkpoint.recipe, run.config["data"]["images"]["val"]),
+        and_list(_training_only(run)),
         and_list(_regularization(run)), is_pretrained, _best_loss_epoch(run),
         longer_command(run.config, 2 * run.config["recipe"]["epochs"]),
         next_commands(run.config, str(run.folder)), run.other_data, _unmeasured(run))

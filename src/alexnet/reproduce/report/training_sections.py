@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from alexnet.errors import Finding
+from alexnet.errors import Finding, plural
 from alexnet.inference.validation import printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, chance_finding, layer_findings, loss_finding
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
@@ -69,7 +69,7 @@ def curves(run: RunData) -> Curves:
         panel = PANELS[name]
         values = (f"training {ends(panel.training)}, validation {ends(panel.validation)}" if panel.validation
                   else ends(panel.training))
-        return CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
+        return CurvePanel(f"{panel.title} over {plural(len(epochs), 'epoch')}: {values}",
                           Markup(svg(learning_curves(epochs, [name]))))
 
     return Curves(

@@ -10,7 +10,6 @@ import base64
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from markupsafe import Markup
 from alexnet._runtime.atomic_files import replace_durably
 from alexnet._runtime.html_page import render_page, script_json
 from alexnet._runtime.image_encoding import thumbnail
+from alexnet._runtime.software import own_version
 from alexnet.architecture.arithmetic import explain
 from alexnet.data import images
 from alexnet.data.sources.embedded import IMAGES, PHOTOGRAPHS
@@ -122,9 +122,9 @@ def page_data(saved: Checkpoint) -> dict[str, Any]:
     spec = arch.input
     mean = saved.mean_HWC.cpu().numpy().mean((0, 1))
     return {
-        "name": arch.name, "version": version("alexnet"), "classes": list(saved.classes), "side": spec.side,
+        "name": arch.name, "version": own_version(), "classes": list(saved.classes), "side": spec.side,
         "crop": spec.crop, "channels": spec.channels, "towers": arch.towers,
-        "activation": arch.activation,
+        "has_gpu_towers": arch.has_gpu_towers, "activation": arch.activation,
         "mean": [float(number) for number in mean], "mean_is_image": len(saved.mean_HWC) > 1, "scale": list(spec.scale),
         "parameters": explanation.parameters, "multiply_adds": explanation.multiply_adds,
         "layers": [{**layer.to_json(), "begin": layer.begin} for layer in explanation.layers],
@@ -163,4 +163,4 @@ def _samples(saved: Checkpoint) -> list[dict[str, str]]:
 def _licenses(saved: Checkpoint) -> str:
     note = license_note(saved.provenance)
     weights = f"The weights in {MODEL}: {note}.\n\n" if note else ""
-    return f"The page is made by alexnet {version('alexnet')} (Apache License 2.0).\n\n{weights}{LICENSE}"
+    return f"The page is made by alexnet {own_version()} (Apache License 2.0).\n\n{weights}{LICENSE}"

@@ -16,6 +16,7 @@ from alexnet.errors import UserError, require
 VERSION = "1.30.0"
 URL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
 MEGABYTES = 33.1
+_MOST_BYTES = 40_000_000
 SHA512 = ("ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca"
           "590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61")
 """Of the tarball: what the registry gives as its integrity."""
@@ -68,12 +69,14 @@ def fetch_tarball() -> Path:
     Raises:
         UserError: there is no network, or the file is another one.
     """
-    from alexnet._runtime.download import fetch
+    from alexnet._runtime.download import Download, fetch
     from alexnet._runtime.progress import Bar
 
     with Bar(f"fetching {URL}", "bytes") as bar:
-        return fetch(URL, cached_tarball(), f"sha512:{SHA512}", bar,
-                     remedy=f"download it elsewhere and give it with --runtime onnxruntime-web-{VERSION}.tgz")
+        return fetch(Download(
+            URL, f"sha512:{SHA512}", _MOST_BYTES,
+            remedy=f"download it elsewhere and give it with --runtime onnxruntime-web-{VERSION}.tgz",
+        ), cached_tarball(), bar)
 
 
 def read_runtime(tarball: Path) -> BrowserRuntime:

@@ -177,6 +177,12 @@ function thumbnail(url, lines, onClick) {
   return make("li", {}, button);
 }
 
+/** A text as a cell of CSV, with an apostrophe where a spreadsheet would begin a formula (_runtime/csv_cells.py). */
+function csvCell(text) {
+  const safe = text.replace(/(^|[;\t\r\n])(?=[ "]*[=+\-@＝＋－＠])/g, "$1'").replace(/^[\t\r\n]/, "'$&");
+  return /[",;\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
 function showBatch() {
   element("batch").hidden = images.length < 2;
   element("batch-list").replaceChildren(...images.map((image) => {
@@ -187,12 +193,9 @@ function showBatch() {
       runTask("Computing the explanation.", (isStale) => explain(isStale));
     });
   }));
-  // An apostrophe before what a spreadsheet would run as a formula, as in _runtime/csv_cells.py.
-  const safe = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
-  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${safe(text).replaceAll('"', '""')}"` : safe(text));
   const isSure = (sure) => (sure === true ? "yes" : sure === false ? "no" : "");
   const rows = images.flatMap(({ name: fileName, classes = [], sure }) => classes.map(({ name, probability }, index) =>
-    [quoted(fileName), index + 1, quoted(name), probability.toFixed(6), isSure(sure)].join()));
+    [csvCell(fileName), index + 1, csvCell(name), probability.toFixed(6), isSure(sure)].join()));
   URL.revokeObjectURL(element("csv").href);
   element("csv").href = URL.createObjectURL(new Blob([["image,rank,class,probability,sure", ...rows, ""].join("\r\n")],
     { type: "text/csv" }));
@@ -210,8 +213,9 @@ function showPrediction(image) {
   element("top-class").textContent = notSure(image) + image.classes[0].name;
   element("not-sure").hidden = image.sure !== false;
   element("not-sure").textContent = (sureFrom === 0.5
-    ? "Below 50%, the likeliest class is wrong more often than right. The network knows "
-    : `The likeliest class is below ${+(100 * sureFrom).toFixed(2)}%, the threshold of this server. The network knows `)
+    ? "The likeliest class has a probability below 50%, and is then wrong more often than right. The network knows "
+    : `The likeliest class has a probability below ${+(100 * sureFrom).toFixed(2)}%, the threshold of this server. `
+      + "The network knows ")
     + `${classCount.toLocaleString("en")} classes, and names one of them for any image.`;
   element("top-probability").textContent = percent(image.classes[0].probability);
   element("classes").replaceChildren(...image.classes.map(({ name, probability }) => {
@@ -247,7 +251,7 @@ function showExplanation(explanation) {
   element("cam").style.opacity = element("opacity").value / 100;
   element("cam-text").textContent =
     `Colored: regions that raise the score of ${explanation.class} (Grad-CAM, layer ${explanation.layer}). The line `
-    + "encloses more than half of the strongest effect.";
+    + "encloses all effects above half of the strongest.";
   element("input-text").textContent = `The network sees the bright square, as ${crop}\u00a0×\u00a0${crop} pixels.`;
   element("input").hidden = false;
   const shown = current;

@@ -96,8 +96,8 @@ def wait_for_keys(store: Store, keys: Mapping[int, str], size: int) -> None:
                 if beat != seen[rank][0]:
                     seen[rank] = beat, looked
                 elif looked - seen[rank][1] > SILENCE:
-                    raise PeerLostError(f"process {rank} of {size} has given no sign of life for {SILENCE:.0f} "
-                                        "seconds; see whether its host is up, and start again")
+                    raise PeerLostError(f"process {rank} of {size} has not responded for {SILENCE:.0f} seconds; check "
+                                        "that its host is up, and start again")
         time.sleep(pause)
 
 

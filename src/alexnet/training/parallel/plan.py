@@ -68,19 +68,19 @@ def ranges(total: int, size: int) -> Ranges:
 def _check(arch: Arch, parallel: Parallel, size: int) -> None:
     if parallel != "data" and size == 1:
         raise UserError(f"--parallel {parallel} needs several processes, and this is one",
-                        "start it by torchrun --nproc-per-node 2 -m alexnet train ..., or leave it out")
+                        "write: torchrun --nproc-per-node 2 -m alexnet train ..., or leave out --parallel")
     if parallel != "towers":
         return
     if arch.towers == 1:
         raise UserError(f"--parallel towers needs a network of several towers, and {arch.name} has one",
-                        "take --arch paper, or --parallel data")
+                        "give --arch paper, or --parallel data")
     if arch.towers != size:
         raise UserError(f"--parallel towers gives each process one tower, and {arch.name} has {arch.towers} towers "
-                        f"while there are {size} processes", f"start {arch.towers}, or take --parallel data")
+                        f"while there are {size} processes", f"start {arch.towers} processes, or give --parallel data")
     if arch.norm == "lrn" and not arch.lrn.within_tower and any("norm" in conv.post_ops for conv in arch.conv):
         raise UserError(f"{arch.name} normalizes across its towers, which would send every map to every process",
-                        "--set arch.lrn.within_tower=true, or take --parallel data")
+                        "add --set arch.lrn.within_tower=true, or give --parallel data")
     for number, conv in enumerate(arch.conv, 1):
         if conv.width % size:
             raise UserError(f"conv{number} of {arch.name} has {conv.width} maps, which {size} towers cannot share "
-                            "equally", f"make its width a multiple of {size}, or take --parallel data")
+                            "equally", f"set arch.conv{number}.width to a multiple of {size}, or give --parallel data")

@@ -20,8 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from alexnet._runtime.notes import is_launched
-from alexnet.architecture.overrides import first_difference
-from alexnet.errors import UserError
+from alexnet.errors import UserError, first_difference
 from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
@@ -126,8 +125,8 @@ class ProcessGroup:
                     if other != first[what]:
                         raise UserError(
                             f"process {rank} of {self.size} was started with another {what} than process 0 "
-                            f"({first_difference(other, first[what], ('there', 'here'))})",
-                            "start all with the same data, options and version")
+                            f"({first_difference(other, first[what], (f'in process {rank}', 'in process 0'))})",
+                            "start all processes with the same data, options and version of alexnet")
             return ""
 
         self._exchange({"text": json.dumps(trees)}, decide)
@@ -289,40 +288,54 @@ def init_distributed(device: str, timeout: float | None = None, *, is_streamed: 
     try:
         start = meet(dist.PrefixStore("alexnet", store), rank, size)
     except dist.DistError as error:
-        raise PeerLostError(f"process {rank} of {size} has met no others for {MEETING.seconds // 60} minutes; see "
-                            "whether all hosts were started and reach each other") from error
+        raise PeerLostError(f"process {rank} of {size} could not connect to the other processes within "
+                            f"{MEETING.seconds // 60} minutes; check that all hosts were started and can reach each "
+                            "other") from error
     store = dist.PrefixStore(f"alexnet/{start}", store)
     texts = dist.PrefixStore("texts", store)
     processes = ProcessGroup(rank, size, device, texts, start)
     backend = "nccl" if processes.device.type == "cuda" else "gloo"
-    seconds = 0.0
+    seconds = MEETING.total_seconds()
     try:
         with signs_of_life(texts, rank):
             with processes.error_barrier():
-                seconds = step_seconds(backend, is_streamed=is_streamed, asked=timeout)
+                step = step_seconds(backend, is_streamed=is_streamed, asked=timeout)
                 processes.device = own_device(processes.device, local_rank)
                 processes.clock = StepClock(processes.device)
                 if backend == "nccl":
                     processes.require_own_gpus(gpu_identity(processes.device))
-            # With device_id, NCCL connects the processes here, and not in the first step.
-            dist.init_process_group(
-                backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size,
-                timeout=timedelta(seconds=seconds), device_id=processes.device if backend == "nccl" else None)
+            _connect(backend, processes, dist.PrefixStore("group", store), timedelta(seconds=step))
+            seconds = step
             yield processes
             processes.wait()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not _is_lost_connection(error):
             raise
         raise PeerLostError(
-            f"process {rank} of {size} waited for another that is gone or has not answered for {seconds:g} seconds; go "
-            "on from the last checkpoint with --resume, which torchrun --max-restarts does by itself, unless the host "
-            "they meet at is lost: then start the same command again on all") from error
+            f"process {rank} of {size} waited for another process that has ended or has not responded for {seconds:g} "
+            "seconds; continue from the last checkpoint with --resume, which torchrun --max-restarts does by itself; "
+            "if MASTER_ADDR's host is lost, start the same command again on all hosts") from error
     finally:
         # A thread of the group that outlives the interpreter aborts the process, so nothing may hold the group.
         processes.close()
         gc.collect()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _connect(backend: str, processes: ProcessGroup, store: dist.Store, step: timedelta) -> None:
+    """Connect the processes now, and not in the first step: NCCL because of device_id.
+
+    gloo connects each process with every other one. With many processes this takes longer than `step`, the timeout of
+    one operation: 1,024 make half a million connections. So it has as long as the processes have to meet.
+    """
+    if backend == "nccl":
+        dist.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.size, timeout=step,
+                                device_id=processes.device)
+        return
+    dist.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.size,
+                            timeout=max(step, MEETING))
+    dist.distributed_c10d._set_pg_timeout(step)  # of the operations from now on
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

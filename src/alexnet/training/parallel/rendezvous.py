@@ -82,8 +82,8 @@ def own_device(device: torch.device, local_rank: int) -> torch.device:
     count = torch.cuda.device_count()
     index = 0 if count == 1 else local_rank
     if index >= count:
-        raise UserError(f"device cuda:{index} is absent: this host has {count} GPUs",
-                        f"start {count} processes on it, or take --device cpu")
+        raise UserError(f"device cuda:{index} is not available: this host has {count} GPUs",
+                        f"start {count} processes on it, or give --device cpu")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 

@@ -37,11 +37,11 @@ def shared_job(device: str) -> Iterator[ProcessGroup]:
             yield single_process(device)
         return
     # Not while the processes meet: torch waits without running Python's handlers.
-    with init_distributed(device) as group, _sigterm_raises(), group.error_barrier():
-        yield group
+    with init_distributed(device) as processes, _sigterm_raises(), processes.error_barrier():
+        yield processes
 
 
-def require_same_job(group: ProcessGroup, models: Sequence[Model], trees: Mapping[str, object]) -> None:
+def require_same_job(processes: ProcessGroup, models: Sequence[Model], trees: Mapping[str, object]) -> None:
     """Raise UserError, in rank 0, if a process has other weights than rank 0, or another one of the JSON trees.
 
     Each host has a disk of its own, which may hold other files under the same name.
@@ -50,9 +50,9 @@ def require_same_job(group: ProcessGroup, models: Sequence[Model], trees: Mappin
         models: that this process has loaded.
         trees: what the trees describe -> the tree.
     """
-    if group.size > 1:
+    if processes.size > 1:
         hashes = [weights_sha256(model.network.state_dict()) for model in models]
-        group.require_same_on_all_ranks({"network": hashes, **trees})
+        processes.require_same_on_all_ranks({"network": hashes, **trees})
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Texts exchanged through torch.distributed's store: rank 0 gathers them all, decides, and posts one verdict.
 
 Each process writes one key and reads one, so an exchange is a few requests for each process. With every process reading
-the keys of all others, the start of 1,024 processes took 27 million requests (benchmarks/reliability/start.py).
+the keys of all others, the start of 1,024 processes would take at least 35 million (benchmarks/reliability/start.py).
 """
 
 from __future__ import annotations

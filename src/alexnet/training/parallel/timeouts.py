@@ -17,7 +17,8 @@ NCCL_SECONDS = 120.0
 timeout aborts the process."""
 
 STREAM_SECONDS = 320.0
-"""For streamed data: a shard and its index are each requested five times for up to 30 seconds (`data.remote`)."""
+"""For streamed data: a shard and its index are each given up within 120 seconds: after 60 of failures, before which and
+after which a request may take 30 (`data.shard_cache`)."""
 
 
 def step_seconds(backend: str, *, is_streamed: bool, asked: float | None = None) -> float:

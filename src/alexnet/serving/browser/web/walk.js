@@ -83,8 +83,10 @@ function drawStrip() {
 function mostContrast(tensor, count) {
   const size = tensor.shape[2] * tensor.shape[3];
   const variances = Array.from({ length: tensor.shape[1] }, (_, map) => {
-    const own = tensor.values.subarray(map * size, (map + 1) * size), mean = own.reduce((all, one) => all + one, 0) / size;
-    return own.reduce((all, one) => all + (one - mean) ** 2, 0);
+    let sum = 0, squares = 0;
+    for (let i = map * size; i < (map + 1) * size; i++) sum += tensor.values[i];
+    for (let i = map * size; i < (map + 1) * size; i++) squares += (tensor.values[i] - sum / size) ** 2;
+    return squares;
   });
   return largest(variances, count);
 }
@@ -233,12 +235,13 @@ function drawMaps() {
     }
   }
   const towers = data.towers > 1 && grid.count % data.towers === 0
-    ? ` The first ${grid.count / data.towers} are tower 1's, which the paper had on a GPU of its own.` : "";
+    ? ` The first ${grid.count / data.towers} are ${data.has_gpu_towers
+      ? "tower 1's, which the paper had on a GPU of its own" : "group 1's"}.` : "";
   const isPositive = !tensor.values.some((value) => value < 0);
   $("maps-caption").replaceChildren(
     isPositive ? "0" : rounded(-walk.range), make("span", "", { className: isPositive ? "scale is-positive" : "scale" }),
     rounded(walk.range),
-    `\u2002All ${commas(grid.count)} maps have this scale. Choose one.${towers}`);
+    `\u2002All ${commas(grid.count)} maps have this scale; larger numbers have the color of its end. Choose one.${towers}`);
   $("maps").setAttribute("aria-label", `Feature maps of ${walk.layer}. Map ${walk.map + 1} of ${grid.count} is chosen. `
     + "Arrow keys choose another one.");
 }

@@ -17,7 +17,7 @@ from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.reproduce.tables import REPORTED, Measured, measure_table, to_json
+from alexnet.reproduce.paper_tables import REPORTED, Measured, measure_table, to_json
 from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,6 +149,27 @@ def test_remarks_on_averaging_and_comparability():
     assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs: +2.0 points (Table" in text
 
 
+def test_seeds_can_be_told_apart_in_80_columns():
+    names = [f"runs/baseline/seed-{seed}/last" for seed in range(3)]
+    lines = printed([Measured(name, 3 if "CNNs" in name else 1, views, Errors(100, 1.0, 20, 1))
+                     for name in (*names, "3 CNNs averaged") for views in (1, 10)], width=80)
+    for seed in range(3):
+        assert len([line for line in lines if f"…/seed-{seed}/last" in line]) == 2
+    assert not [line for line in lines if "…" in line and "seed" not in line]
+
+
+@pytest.mark.parametrize(("names", "shown"), [
+    (["runs/a", "runs/b"], ["runs/a", "runs/b"]),
+    (["runs/one/seed-0/last", "runs/two/seed-0/best"], ["…/one/seed-0/last", "…/two/seed-0/best"]),
+    (["runs/long-name/best", "runs/long-name/last"], ["…/best", "…/last"]),
+    (["pretrained", "runs/baseline/seed-0"], ["pretrained", "runs/baseline/seed-0"])])
+def test_long_names_lose_only_what_all_of_them_begin_with(names, shown):
+    text = "\n".join(printed([Measured(name, 2 if "CNNs" in name else 1, 1, Errors(100, 1.0, 20, 1))
+                              for name in (*names, "2 CNNs averaged")], width=120))
+    for name in shown:
+        assert f"\n  {name} " in text
+
+
 def test_brackets_in_a_path_are_printed():
     assert any("runs/[bold]x" in line for line in printed([Measured("runs/[bold]x", 1, 1, Errors(10, 1.0, 1, 1))]))
 
@@ -199,8 +220,8 @@ def test_reproduce_table_prints_the_table(runs, class_folders, capsys, monkeypat
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["table"], "reproduce table takes checkpoints and then the data"),
-    (["table", "RUNS/a"], "reproduce table takes checkpoints and then the data"),
+    (["table"], "reproduce table needs checkpoints and then the data"),
+    (["table", "RUNS/a"], "reproduce table needs checkpoints and then the data"),
     (["table", "RUNS/a", "nowhere"], "there is no nowhere"),
     (["table", "nowhere", "PHOTOS"], "nowhere does not exist"),
     (["table", "RUNS/a", "RUNS/other", "PHOTOS"], "'elm' where"),

@@ -16,23 +16,23 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import require_count, require_distinct
 from alexnet.models import packaged
-from alexnet.models.checkpoint_files import HEAD, read_head, written_by
+from alexnet.models.checkpoint_files import JSON_FILE, read_checkpoint_json, written_by
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, notes_on_weights
 
 EXPORT_FORMAT = 4
-"""Of the facts in exported files."""
+"""Of the description of the network in exported files (`checkpoint_metadata.network_json`)."""
 
 METADATA_KEY = "alexnet"
-"""Where an exported file has the facts: a key of its metadata, or the stem of an extra file's name."""
+"""Where an exported file has this description: a key of its metadata, or the stem of an extra file's name."""
 
 QUANTIZED_KEY = "quantized"
 """In the metadata of an ONNX file whose weights are rounded, and which is no checkpoint any more: how."""
 
 
 @dataclass(frozen=True)
-class NetworkFacts:
-    """What a checkpoint's head and an exported file's metadata both say of the network."""
+class StoredNetwork:
+    """What a checkpoint's JSON and an exported file's metadata both say of the network."""
 
     arch: Arch
     classes: tuple[str, ...]
@@ -42,16 +42,16 @@ class NetworkFacts:
     calibration: CalibrationJson
     provenance: Provenance
     training: StateJson
-    """Of the head of a run's checkpoint; an exported file has none."""
+    """Of a run's checkpoint; an exported file has none."""
     versions: dict[str, str]
     """Of the software that wrote the file; empty if it does not say."""
 
     @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> NetworkFacts:
-        """Of the head of a checkpoint, or of what `parse_facts` takes.
+    def from_json(cls, tree: Mapping[str, Any]) -> StoredNetwork:
+        """Of checkpoint.json, or of what `from_export` takes.
 
         Raises:
-            KeyError, TypeError, ValueError: these are no such facts; a UserError is a ValueError.
+            KeyError, TypeError, ValueError: it describes no network; a UserError is a ValueError.
         """
         arch, classes = from_json(Arch, tree["arch"]), tuple(map(str, tree["classes"]))
         require_count(classes, arch.classes)
@@ -61,24 +61,25 @@ class NetworkFacts:
                    calibration_from_json(tree["calibration"]), Provenance(**tree["provenance"]),
                    StateJson(**tree.get("training", {})), written_by(tree))
 
+    @classmethod
+    def from_export(cls, tree: Mapping[str, Any]) -> StoredNetwork:
+        """Of an exported file's metadata, or of the JSON of the packaged network.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes no network, or is of another version.
+        """
+        if tree["format"] != EXPORT_FORMAT:
+            raise ValueError(
+                f"it has format {tree['format']}, and this version of alexnet reads format {EXPORT_FORMAT}")
+        return cls.from_json(tree)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Checkpoint.notes`."""
         return notes_on_weights(self.provenance, self.classes, self.class_names_known)
 
 
-def parse_facts(tree: Mapping[str, Any]) -> NetworkFacts:
-    """The facts in an exported file's metadata, or in the head of the packaged network.
-
-    Raises:
-        KeyError, TypeError, ValueError: these are no such facts, or of another version.
-    """
-    if tree["format"] != EXPORT_FORMAT:
-        raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {EXPORT_FORMAT}")
-    return NetworkFacts.from_json(tree)
-
-
-def find_head(path_or_name: str) -> Path | None:
+def find_json(path_or_name: str) -> Path | None:
     """The JSON file that describes the packaged network or a checkpoint; None for all other weights.
 
     Args:
@@ -88,21 +89,21 @@ def find_head(path_or_name: str) -> Path | None:
     path = Path(path_or_name)
     if not path.exists():  # a file or folder of that name comes first, as in `open_weights`
         path = packaged.packaged_path(path_or_name) or path
-    if packaged.is_packaged_head(path):
+    if packaged.is_packaged_json(path):
         return path
-    return next((head for head in (path / HEAD, path / "best" / HEAD) if head.is_file()), None)
+    return next((file for file in (path / JSON_FILE, path / "best" / JSON_FILE) if file.is_file()), None)
 
 
-def read_facts(head: Path) -> NetworkFacts:
-    """What a file that `find_head` has found says.
+def read_stored_network(json_file: Path) -> StoredNetwork:
+    """The network of a file that `find_json` has found.
 
     Raises:
         KeyError, TypeError, ValueError: it is damaged; a UserError is a ValueError.
     """
-    if packaged.is_packaged_head(head):
-        stored = packaged.read_head(head)
-        return parse_facts({**stored["network"], "training": stored["state"]})
-    return NetworkFacts.from_json(read_head(head))
+    if packaged.is_packaged_json(json_file):
+        stored = packaged.read_packaged_json(json_file)
+        return StoredNetwork.from_export({**stored["network"], "training": stored["state"]})
+    return StoredNetwork.from_json(read_checkpoint_json(json_file))
 
 
 def parse_mean(tree: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -29,9 +29,3 @@ def training_only(arch: Arch, recipe: Recipe, transform: str = "") -> tuple[str,
     """`augmentations`, and "dropout" if the network has it: why training errors may exceed those of evaluation."""
     has_dropout = arch.dropout > 0 and len(arch.dense) > 0 and recipe.optimizer != "lbfgs"
     return (*augmentations(arch, recipe, transform), *(["dropout"] if has_dropout else []))
-
-
-def and_list(words: tuple[str, ...]) -> str:
-    """Words as a sentence has them: "a", "a and b", "a, b and c"; "" without any."""
-    *first, last = words or ("",)
-    return f"{', '.join(first)} and {last}" if first else last

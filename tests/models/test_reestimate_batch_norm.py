@@ -5,7 +5,7 @@ import torch
 from alexnet.architecture.network_presets import arch
 from alexnet.architecture.overrides import override
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.batch_norm import reestimate_batch_norm
+from alexnet.models.reestimate_batch_norm import reestimate_batch_norm
 
 NETWORK = override(arch("small"), ["input.side=32", "input.crop=28", "conv.width=8", "dense.width=16", "classes=4"])
 

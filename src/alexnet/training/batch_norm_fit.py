@@ -8,7 +8,7 @@ from alexnet._runtime.devices import to_device
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.batch_norm import reestimate_batch_norm
+from alexnet.models.reestimate_batch_norm import reestimate_batch_norm
 
 IMAGES = 10_000
 """Training images, at most, on which batch normalization's statistics are estimated; always the same ones."""

@@ -7,8 +7,9 @@ import pytest
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.network_presets import ARCHS, arch
 from alexnet.architecture.overrides import override
-from alexnet.architecture.randomness import and_list, augmentations, training_only
 from alexnet.architecture.recipe_presets import default_recipe, recipe
+from alexnet.architecture.training_only import augmentations, training_only
+from alexnet.errors import and_list
 
 RANDOM_CHANGES = {"crop", "mirror", "lighting", "trivial_augment", "erase_probability", "mixup_alpha", "cutmix_alpha"}
 """Fields that switch an augmentation on."""
