@@ -25,8 +25,8 @@ from ledger import Finding
 SENTENCE = r"alexnet: stopped by {}; \S+/last is saved; resume with --resume\n"
 REMARKS = re.compile(
     r"note: |warning: |network small, |device cpu|resuming after|the run has already trained|epoch +\d+/|"
-    r"best top-1 error")
-"""The lines that a run prints as it goes."""
+    r"(best )?top-1 error|report: |next:|  ")
+"""The lines that a run prints as it goes, and at its end, after which a signal may still come."""
 CODES = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15)}
 """What a shell reports; a process that dies of the signal itself, before there is anything to save, has it negative."""
 SECONDS = 10.0

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,32 @@ def test_processes_without_a_temporary_folder_say_what_needs_it(trained, capsys,
     printed = capsys.readouterr().err
     assert "--processes keeps the metrics of all processes in a temporary folder, and none can be made" in printed
     assert "or add --tmpfs /tmp to docker run" in printed
+
+
+def test_a_signal_right_after_the_fork_ends_the_new_process(monkeypatch):
+    """It had the supervisor's handlers for a moment, swallowed SIGTERM, and lived until it was killed."""
+    fork = os.fork
+
+    def fork_and_signal():
+        pid = fork()
+        if not pid:
+            signal.raise_signal(signal.SIGTERM)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    with socket.socket() as listener, tempfile.TemporaryDirectory() as folder:
+        supervisor = serve_workers._Supervisor(1, listener, Path(folder), 10.0, lambda *_: time.sleep(20))
+        handlers = {name: signal.signal(name, lambda *_: None) for name in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            supervisor._start(0)
+        finally:
+            for name, handler in handlers.items():
+                signal.signal(name, handler)
+            for end in (supervisor._signals, supervisor._wake_up, supervisor._selector):
+                end.close()
+    (pid,) = supervisor._processes
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload, parse_form
+from alexnet.serving.pace import Activity, BodyPace
 from alexnet.serving.responses import RequestError
 from alexnet.serving.uploads import UploadReader
 
@@ -70,8 +71,12 @@ def request_of(*pieces: bytes, ends: bool = True) -> Request:
     return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}, receive)
 
 
+def reader_of(limits: Limits) -> UploadReader:
+    return UploadReader(limits, BodyPace(limits.large_body_bytes_per_second, limits.free_body_bytes, Activity()))
+
+
 def test_unfinished_uploads_are_evicted_for_one_that_ends():
-    reader = UploadReader(Limits(body_bytes=100, total_body_bytes=200, body_seconds=60))
+    reader = reader_of(Limits(body_bytes=100, total_body_bytes=200, body_seconds=60))
     statuses = []
 
     async def unfinished():
@@ -107,7 +112,7 @@ def test_many_simultaneous_uploads_do_not_all_evict_one_another():
             return error.status
 
     async def run():
-        reader = UploadReader(Limits(body_bytes=100, total_body_bytes=100, body_seconds=0.3))
+        reader = reader_of(Limits(body_bytes=100, total_body_bytes=100, body_seconds=0.3))
         statuses = await asyncio.gather(*(upload(reader, pieces) for pieces in range(1, 10)))
         assert set(statuses) == {408, 503}
         assert reader.held_bytes == 0

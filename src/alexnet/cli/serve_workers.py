@@ -271,10 +271,14 @@ class _Supervisor:
 
     def _start(self, number: int) -> None:
         read, write = os.pipe()
+        # In the new process a signal would reach this one's handlers, which do nothing there. So it is held back.
+        numbers = [getattr(signal, name) for name in _SIGNALS]
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         pid = os.fork()
         if not pid:
             os.close(read)
             self._run_child(number, write)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         os.close(write)
         self._processes[pid] = process = _Process(number, pid, read)
         self._selector.register(read, selectors.EVENT_READ, process)
@@ -287,6 +291,7 @@ class _Supervisor:
             for name in _SIGNALS:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [getattr(signal, name) for name in _SIGNALS])
             os.setpgid(0, 0)  # Ctrl-C of the terminal goes to the supervisor alone, which passes it on once
             self._selector.close()
             for process in self._processes.values():

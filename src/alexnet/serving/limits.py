@@ -21,6 +21,11 @@ class Limits:
     total_body_bytes: int = 64_000_000
     """All bodies that are being received or processed: bounds the memory of the server. Above it the server evicts the
     upload with the largest product of bytes and age, with 503."""
+    free_body_bytes: int = 1_000_000
+    """Of each body, received as fast as it comes: an ordinary photo. See `large_body_bytes_per_second`."""
+    large_body_bytes_per_second: float = 25e6
+    """Rate of the bytes beyond that of all bodies of one client, while another client is active: the event loop, busy
+    with one client's large bodies, would take the processor from the threads that classify another's image."""
     body_seconds: float = 20.0
     """Time in which a body must arrive, so that slow clients do not hold memory. Rejected with 408."""
     images: int = 64
@@ -127,7 +132,11 @@ class Limits:
 
     @classmethod
     def from_options(cls, max_mb: int, max_queue_seconds: float, drain: float, keep_alive: int) -> Limits:
-        """The limits that `alexnet serve` uses. Two of the largest bodies always fit into memory."""
+        """The limits that `alexnet serve` uses.
+
+        Two of the largest bodies always fit into memory, and arrive in time if one client sends both.
+        """
         body_bytes = 1_000_000 * max_mb
         return cls(body_bytes=body_bytes, total_body_bytes=max(cls.total_body_bytes, 2 * body_bytes),
+                   large_body_bytes_per_second=max(cls.large_body_bytes_per_second, 2 * body_bytes / cls.body_seconds),
                    max_queue_seconds=max_queue_seconds, accept_seconds=drain, keep_alive_seconds=keep_alive)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alexnet.serving.fair_queue import client_key
-from alexnet.serving.rejection_pace import RejectionPace
+from alexnet.serving.pace import RejectionPace
 from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.responses import RequestError, UnavailableError, error_response
 

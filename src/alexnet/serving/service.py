@@ -22,7 +22,7 @@ from alexnet.serving.fair_queue import client_of
 from alexnet.serving.limits import Limits
 from alexnet.serving.metrics import Metrics
 from alexnet.serving.multipart import Upload
-from alexnet.serving.rejection_pace import RejectionPace
+from alexnet.serving.pace import Activity, BodyPace, RejectionPace
 from alexnet.serving.reloading import Reloader
 from alexnet.serving.request_log import LogFormat
 from alexnet.serving.request_record import Stopwatch, record_of
@@ -67,9 +67,11 @@ class Service:
         for model in self.initial:
             self.metrics.show_model(model)
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
+        self.activity = Activity()
         self.pace = RejectionPace(self.limits.rejected_bytes_per_second, self.limits.rejected_requests_per_second,
-                                  self.limits.rejection_seconds)
-        self.uploads = UploadReader(self.limits)
+                                  self.limits.rejection_seconds, self.activity)
+        self.uploads = UploadReader(self.limits, BodyPace(self.limits.large_body_bytes_per_second,
+                                                          self.limits.free_body_bytes, self.activity))
         self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
         self.on_gpu = any(served.model.preprocess.mean_HWC.device.type != "cpu" for served in self.initial)
         self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe,
@@ -110,9 +112,9 @@ class Service:
         return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
 
     def note_client(self, request: Request) -> str:
-        """The client that a request for a network's work counts for. The pace of rejections notes that it is active."""
+        """The client that a request for a network's work counts for, noted as active."""
         client = client_of(request)
-        self.pace.note(client)
+        self.activity.note(client)
         return client
 
     async def outputs(self, client: str, served: ServedModel, images: Sequence[ImageArray], views: int,

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from alexnet.serving.fair_queue import client_of
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload, parse_form
+from alexnet.serving.pace import BodyPace
 from alexnet.serving.responses import RequestError, UnavailableError
 
 FORM = "multipart/form-data"
@@ -41,11 +43,12 @@ class UploadReader:
 
     Attributes:
         limits: of bytes, seconds and images.
+        pace: delays large bodies.
         held_bytes: bytes of all bodies that are being received or processed.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self.held_bytes = limits, 0
+    def __init__(self, limits: Limits, pace: BodyPace) -> None:
+        self.limits, self.pace, self.held_bytes = limits, pace, 0
         self._incoming: set[IncomingBody] = set()
 
     @contextlib.asynccontextmanager
@@ -93,7 +96,7 @@ class UploadReader:
         declared = request.headers.get("content-length")
         if declared is not None and int(declared) > self.limits.body_bytes:
             raise self._too_large()
-        chunks: list[bytes] = []
+        chunks, client = list[bytes](), client_of(request)
         body = IncomingBody(asyncio.timeout(self.limits.body_seconds), asyncio.get_running_loop().time())
         self._incoming.add(body)
         try:
@@ -106,6 +109,7 @@ class UploadReader:
                     if self.held_bytes > self.limits.total_body_bytes:
                         self._evict()
                     chunks.append(chunk)
+                    await self.pace.wait(client, body.size - len(chunk), body.size)
                 # Of more than a megabyte, `join` copies without Python's lock: other requests are handled meanwhile.
                 return await asyncio.to_thread(b"".join, chunks) if body.size > 2**20 else b"".join(chunks)
         except BaseException as error:
