@@ -43,6 +43,19 @@ def test_check_and_pack_say_what_is_held_out(photos, tmp_path, capsys):
     assert HELD_OUT in json.loads(capsys.readouterr().out)["notes"]
 
 
+@pytest.mark.parametrize("command", [
+    ("map", "--split", "train"), ("top-patches", "--layer", "conv5", "--split", "val", "--unit", 0),
+    ("neighbors", "--split", "val", "--reference-set")])
+def test_commands_that_show_images_take_the_groups_too(photos, trained, tmp_path, capsys, command):
+    """Without it, their validation images were others than those of the run: some of its training images."""
+    name, *options = command
+    data = [photos / "ash" / "ash0_0.png", *options, photos] if name == "neighbors" else [photos, *options]
+    out = tmp_path / ("map.html" if name == "map" else "figure.png")
+    assert alexnet(name, trained, *data, "--group", BURST, "--out", out) == 0
+    assert "no validation split of its own: 52 are train, 8 " in capsys.readouterr().err  # without it 54 and 6
+    assert out.stat().st_size > 1000
+
+
 def test_a_pattern_that_matches_nothing_ends_with_a_sentence_and_writes_nothing(photos, tmp_path, capsys):
     assert alexnet("train", photos, *SMALL, "--out", tmp_path / "run", "--group", "{animal}-{n}.png") == 2
     assert "matches none of the 60 images" in capsys.readouterr().err

@@ -26,8 +26,8 @@ def test_predict_names_a_panorama_a_tiny_image_and_images_of_one_color(tmp_path,
     printed = capsys.readouterr()
     assert printed.out.count(".png") == 5
     notes = [line for line in printed.err.splitlines() if line.startswith("note: ")]
-    assert ("note: 1 image is smaller than the network's input and enlarged, so that the prediction may mean little: "
-            f"{tmp_path}/tiny.png; use a larger version") in notes
+    assert ("note: 1 image is smaller than the square that the network's input is cut from, and enlarged, so that the "
+            f"prediction may mean little: {tmp_path}/tiny.png; use a larger version") in notes
     assert ("note: 1 image has one side more than 3 times as long as the other, and the network sees the central "
             f"square alone: {tmp_path}/panorama.png; cut out the part that matters") in notes
     assert ("note: 2 images show the network one color and nothing else (transparent parts become white), so that the "

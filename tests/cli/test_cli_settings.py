@@ -122,14 +122,17 @@ def test_list_groups_the_settings_of_a_recipe_and_fits_the_terminal(monkeypatch,
 
 @pytest.mark.parametrize(("name", "unused"), [
     ("paper", {"arch.map_lrn.side", "arch.map_lrn.alpha", "arch.map_lrn.beta", "recipe.crop_area", "recipe.train_crop",
-               "recipe.class_weight_cap"}),
+               "recipe.class_weight_cap", "recipe.drop_epochs"}),
     ("torchvision", {f"arch.lrn.{name}" for name in ("k", "n", "alpha", "beta", "divide_by_n", "within_tower")}
      | {f"arch.map_lrn.{name}" for name in ("side", "alpha", "beta")}
-     | {"recipe.class_weight_cap", "recipe.lighting_scale", "recipe.patience"})])
+     | {f"arch.{layer}.init_{name}" for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "dense1", "dense2")
+        for name in ("std", "bias")} | {"arch.output_init_std", "arch.output_init_bias"}
+     | {f"recipe.{name}" for name in ("class_weight_cap", "lighting_scale", "lighting_rescale", "lighting_stop_epoch",
+                                      "patience", "lr_drop_count")})])
 def test_settings_that_another_one_makes_irrelevant_are_not_listed_as_the_papers(name, unused, capsys):
     assert alexnet("list", name) == 0
     parts = capsys.readouterr().out.split("\nNot used, because another setting decides otherwise:")[1:]
-    found = [re.findall(r"^  ((?:arch|recipe)\.[a-z_.]+) =", part.partition("\n\n")[0], re.M) for part in parts]
+    found = [re.findall(r"^  ((?:arch|recipe)\.[a-z_.0-9]+) =", part.partition("\n\n")[0], re.M) for part in parts]
     assert {path for paths in found for path in paths} == unused
 
 

@@ -196,3 +196,14 @@ def test_hooks_get_each_layers_output():
         assert torch.equal(got, given.clamp(min=0))
         assert (given < 0).any(), "an activation in place would have left none"
     assert math.prod(seen["pool5"][1].shape[1:]) == seen["fc6"][0].shape[1]
+
+
+def test_a_hidden_layer_as_wide_as_the_output_is_no_output_layer():
+    """He et al., arXiv 1502.01852: variance 2 / fan-in. It was drawn with output_init_std, as the output layer is."""
+    network = override(arch("small"), ["initialization=kaiming", "dense.width=64", "classes=64",
+                                       "output_init_std=0.001"])
+    layers = [layer for _, layer in AlexNet(network, 0).weight_layers()]
+    hidden, output = layers[-2:]
+    assert hidden.weight.shape[0] == output.weight.shape[0] == 64
+    assert float(hidden.weight.detach().std()) == pytest.approx((2 / hidden.weight.shape[1]) ** 0.5, rel=0.05)
+    assert float(output.weight.detach().std()) == pytest.approx(0.001, rel=0.05)

@@ -199,6 +199,15 @@ def test_colorfulness_of_gray_pure_color_and_random_kernels():
     assert figure3.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a mean over kernels
 
 
+@pytest.mark.parametrize(("name", "settings", "titles"), [
+    ("medium", (), ["Group 1", "Group 2"]), ("caffe", ("conv.width=16",), ["Group 1", "Group 2"]),
+    ("paper", ("conv.width=16",), ["Tower 1", "Tower 2"]), ("small", (), ["48 filters"])])
+def test_figure3_calls_towers_only_those_of_the_paper(name, settings, titles):
+    """Caffe's response normalization reads both groups, and medium has none (docs/presets.md)."""
+    drawing = figure3.figure3(saved_as(name, *settings, "dense.width=8"))
+    assert [text.partition(":")[0] for text in texts(drawing)] == titles
+
+
 def test_figure3_titles_each_tower_with_its_colorfulness():
     saved = saved_as("paper", "dense.width=8")
     drawing = figure3.figure3(saved)

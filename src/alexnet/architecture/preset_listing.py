@@ -20,6 +20,7 @@ from alexnet.architecture.overrides import Json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import ABOUT_RECIPES, RECIPES, default_recipe
 from alexnet.architecture.spec import Arch
+from alexnet.architecture.unused_settings import reason_unused
 from alexnet.errors import UserError, did_you_mean
 
 
@@ -98,10 +99,10 @@ def presets_named(name: str) -> list[Preset]:
     found = []
     if name in ARCHS:
         found.append(Preset("network", name, ABOUT_ARCHS[name], _source(name, recipe=False),
-                            tuple(_in_use(_settings("arch", ARCHS[name]), _unused_of_network(ARCHS[name])))))
+                            tuple(_marked(_settings("arch", ARCHS[name]), ARCHS[name], None))))
     if name in RECIPES:
         found.append(Preset("recipe", name, ABOUT_RECIPES[name], _source(name, recipe=True),
-                            tuple(_in_use(_settings("recipe", RECIPES[name]), _unused_of_recipe(RECIPES[name])))))
+                            tuple(_marked(_settings("recipe", RECIPES[name]), None, RECIPES[name]))))
     return found
 
 
@@ -132,23 +133,10 @@ def _settings(path: str, config: Any) -> Iterator[Setting]:
             yield Setting(name, _plain(value), _plain(default), meanings.get(field.name, ""))
 
 
-def _in_use(settings: Iterator[Setting], unused: tuple[str, ...]) -> Iterator[Setting]:
-    """The settings; those whose paths begin with one of `unused` are marked."""
+def _marked(settings: Iterator[Setting], arch: Arch | None, recipe: Recipe | None) -> Iterator[Setting]:
+    """The settings of one of the two; those that have no effect in it are marked."""
     for setting in settings:
-        yield dataclasses.replace(setting, is_used=not setting.path.startswith(unused))
-
-
-def _unused_of_network(arch: Arch) -> tuple[str, ...]:
-    layers = {op for conv in arch.conv for op in conv.post_ops.split()}
-    lrn = arch.norm == "lrn" and "norm" in layers
-    return (*(() if lrn else ("arch.lrn.",)), *(() if "mapnorm" in layers else ("arch.map_lrn.",)))
-
-
-def _unused_of_recipe(recipe: Recipe) -> tuple[str, ...]:
-    used = {"recipe.crop_area": recipe.crop == "resized", "recipe.train_crop": recipe.crop == "resized",
-            "recipe.class_weight_cap": recipe.class_weights in ("auto", "balanced"),
-            "recipe.lighting_scale": recipe.lighting > 0, "recipe.patience": recipe.schedule == "plateau"}
-    return tuple(path for path, is_used in used.items() if not is_used)
+        yield dataclasses.replace(setting, is_used=not reason_unused(setting.path, arch, recipe))
 
 
 def _plain(value: Any) -> Any:

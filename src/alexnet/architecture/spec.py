@@ -243,6 +243,11 @@ class Arch:
         """
         return self.towers > 1 and self.lrn.within_tower
 
+    @property
+    def part_name(self) -> str:
+        """What one of the `towers` is called: "tower" where they are the paper's, else "group"."""
+        return "tower" if self.has_gpu_towers else "group"
+
     def post_ops(self, number: int) -> list[str]:
         """Operations after convolution `number`, counted from 1, without `norm` where the network has none."""
         return [op for op in self.conv[number - 1].post_ops.split() if op != "norm" or self.norm != "none"]

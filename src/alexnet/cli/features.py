@@ -100,7 +100,7 @@ def features_(
 
 @app.command(name="map", group=INTERPRET, sort_key=5)
 def map_(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], labels: Labels = None,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], labels: Labels = None, group: GroupBy = None,
     out: Path | None = None, overwrite: Overwrite = False, layer: str | None = None, split: str | None = None,
     images: int = MOST_POINTS, device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
@@ -140,7 +140,7 @@ def map_(
     check_layer(model, layer, pool=False)
     if line := output_layer_note(model, layer):
         say(f"note: {line}")
-    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, group=group, division=split is not None,
                        splits=(split,) if split else ())
     splits = (split,) if split else packed.test_splits
     shown = packed.split(*splits)

@@ -21,7 +21,9 @@ from alexnet.cli.app import (
     INTERPRET,
     Classes,
     Device,
+    GroupBy,
     Json,
+    Labels,
     Overwrite,
     app,
     at_least_1,
@@ -223,8 +225,8 @@ def _print_attribution(path: Path, found: Attribution, figure: Path) -> None:
 
 @app.command(name="top-patches", group=INTERPRET, sort_key=2)
 def top_patches_(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], layer: str,
-    unit: Annotated[list[int] | None, Parameter(negative=())] = None, count: int = 9, split: str = "train",
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], labels: Labels = None, group: GroupBy = None,
+    layer: str, unit: Annotated[list[int] | None, Parameter(negative=())] = None, count: int = 9, split: str = "train",
     out: Path | None = None, overwrite: Overwrite = False, device: Device = "auto", classes: Classes = None,
     json_: Json = False,
 ) -> None:
@@ -255,7 +257,7 @@ def top_patches_(
     checkpoint, (data,) = split_checkpoint("top-patches", paths, "DATA")
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     top_patches.check_units(model, layer, unit or ())
-    packed = open_data(data, model.preprocess.spec.side, splits=(split,))
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, group=group, splits=(split,))
     images = packed.split(split)
     with Bar(f"searching {layer}", "images") as bar:
         found = top_patches.find_top_patches(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
@@ -279,9 +281,9 @@ def top_patches_(
 
 @app.command(name="neighbors", group=INTERPRET, sort_key=3)
 def neighbors_(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], reference_set: str, count: int = 6,
-    split: str = "train", layer: str | None = None, out: Path | None = None, overwrite: Overwrite = False,
-    device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], reference_set: str, labels: Labels = None,
+    group: GroupBy = None, count: int = 6, split: str = "train", layer: str | None = None, out: Path | None = None,
+    overwrite: Overwrite = False, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
 
@@ -319,7 +321,7 @@ def neighbors_(
     pixels = [query.pixels_HWC for query in read.queries]
     if layer:
         model.network.named_layer(layer)  # raises UserError for an unknown one, before anything is packed
-    packed = open_data(reference_set, model.preprocess.spec.side, splits=(split,))
+    packed = open_data(reference_set, model.preprocess.spec.side, labels=labels, group=group, splits=(split,))
     references = packed.split(split)
     with Bar("features of the reference set", "images") as bar:
         features_ND = split_features(
@@ -327,9 +329,9 @@ def neighbors_(
     found = find_neighbors(model.features(pixels, layer), features_ND, references, packed.classes, count,
                            queries=read.queries)
     shown = slice(ROWS_SHOWN)
-    labels = [class_of_folder(path, packed.classes) for path in read.paths[shown]]
+    folders = [class_of_folder(path, packed.classes) for path in read.paths[shown]]
     figures = save_figure(neighbor_grid(neighbor_rows(
-        pixels[shown], labels, found[shown], references, [path.stem for path in read.paths[shown]])), figure)
+        pixels[shown], folders, found[shown], references, [path.stem for path in read.paths[shown]])), figure)
     if json_:
         print(json.dumps([{"image": str(path), "nearest": [neighbor.to_json() for neighbor in nearest]}
                           for path, nearest in zip(read.paths, found, strict=True)], indent=2))

@@ -34,8 +34,8 @@ _SENTENCES: dict[str, tuple[str, str, str, str]] = {
         "JPEG has", "JPEGs have", "data left after the last pixel, which can mean a damaged file",
         "look at these images, and replace those of which a part is shifted or has wrong colors"),
     "small_images": (
-        "image is", "images are", "smaller than the network's input and enlarged, so that the prediction may mean "
-        "little", "use a larger version"),
+        "image is", "images are", "smaller than the square that the network's input is cut from, and enlarged, so that "
+        "the prediction may mean little", "use a larger version"),
     "elongated": (
         "image has", "images have", f"one side more than {ELONGATED} times as long as the other, and the network sees "
         "the central square alone", "cut out the part that matters"),

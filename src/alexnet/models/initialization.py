@@ -24,7 +24,7 @@ def initialize(layers: Iterable[tuple[str, nn.Conv2d | nn.Linear]], arch: Arch, 
         *((conv.init_std, conv.init_bias) for conv in arch.conv),
         *((dense.init_std, dense.init_bias) for dense in arch.dense),
         (arch.output_init_std, arch.output_init_bias)]
-    for (_, layer), (init_std, init_bias) in zip(layers, gaussians, strict=True):
+    for number, ((_, layer), (init_std, init_bias)) in enumerate(zip(layers, gaussians, strict=True), 1):
         assert layer.bias is not None
         if layer.weight.is_meta:  # built for its shapes alone
             continue
@@ -35,9 +35,8 @@ def initialize(layers: Iterable[tuple[str, nn.Conv2d | nn.Linear]], arch: Arch, 
             weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
             bias.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         else:
-            is_output = layer.weight.shape[0] == arch.classes and isinstance(layer, nn.Linear)
-            # The output layer, which no activation follows, keeps the Gaussian of `arch`.
-            keeps_variance = arch.initialization == "kaiming" and not is_output
+            # The output layer, the last, which no activation follows, keeps the Gaussian of `arch`.
+            keeps_variance = arch.initialization == "kaiming" and number < len(gaussians)
             std = (GAIN_SQUARED[arch.activation] / fan_in) ** 0.5 if keeps_variance else init_std
             weight.normal_(0.0, std, generator=generator)
             bias.fill_(init_bias)

@@ -223,8 +223,7 @@ def tower_sentences(outcome: OutcomeJson) -> str:
     return (f"in {number} of {len(colors)} runs of networks with two towers, the kernels of conv1 are color-agnostic "
             f"in one tower (under {gray:.0%} color) and color-specific in the other (over {colored:.0%}); the mean "
             f"shares of color are {least:.0%} and {most:.0%}, and random weights have 67% in both; §6.1 says that the "
-            "towers specialize in every run; one run without specialization contradicts that for this network. The "
-            "limits of 10% and 40% are ours, so no verdict is given")
+            "towers specialize in every run; the limits of 10% and 40% are ours, so this is no verdict on that")
 
 
 def verdict_sentences(comparison: ComparisonJson, claim: str = "") -> str:

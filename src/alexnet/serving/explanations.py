@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.page_style import data_uri
+from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import printable
 from alexnet.data.numpy_preprocessing import central_window
 from alexnet.data.packed import PackedDataset, PackedSplit
@@ -38,6 +39,7 @@ class FeatureMaps(TypedDict):
     maps: int
     columns: int
     towers: int
+    part: str
     layer: str
 
 
@@ -110,16 +112,16 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
         "class": model.classes[target], "probability": float(probabilities_K[target]),
         "view": _png_url(pixels_HWC[window, window]),
         "grad_cam": _png_url(heat_layer(cam_HW, max(HEAT_SIDE, len(cam_HW)))), "layer": layer,
-        "conv1": _feature_maps(captured[conv1_layer][0], conv1_layer, arch.towers),
+        "conv1": _feature_maps(captured[conv1_layer][0], conv1_layer, arch),
         "neighbors": _neighbors(captured[model.feature_layer], pixels_HWC, reference_set) if reference_set else [],
     }
 
 
-def _feature_maps(outputs_CHW: Tensor, layer: str, towers: int) -> FeatureMaps:
+def _feature_maps(outputs_CHW: Tensor, layer: str, arch: Arch) -> FeatureMaps:
     maps_CHW = outputs_CHW.float().cpu().numpy()
     columns = 16 if len(maps_CHW) % 16 == 0 else 8
     return {"url": _png_url(_grid(maps_CHW, columns)), "maps": len(maps_CHW), "columns": columns,
-            "towers": towers, "layer": layer}
+            "towers": arch.towers, "part": arch.part_name, "layer": layer}
 
 
 def _neighbors(

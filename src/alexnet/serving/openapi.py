@@ -226,7 +226,8 @@ _SCHEMAS: Schema = {
         _object({"image": _FILE_NAME, "error": _ERROR})]})}),
     "Explanation": _object({
         "class": _TEXT, "probability": _NUMBER, "view": _TEXT, "grad_cam": _TEXT, "layer": _TEXT,
-        "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "layer": _TEXT}),
+        "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "part": _TEXT,
+                          "layer": _TEXT}),
         "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "likeness": _TEXT,
                                      "url": _TEXT}))}),
     "Model": _object({

@@ -22,6 +22,7 @@ from alexnet.architecture.config_file import ConfigFile, read_config_file
 from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.architecture.unused_settings import unused_notes
 from alexnet.data.archives import archive_stem
 from alexnet.data.dataset import Dataset
 from alexnet.data.packed import PackedDataset, is_packed
@@ -305,6 +306,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
         if note := license_note(trainer.provenance):
             yield f"license note of {request.init}, which holds for the trained network as well: {note}"
+    in_file = read_config_file(request.config).settings if request.config else ()
+    yield from unused_notes([*in_file, *request.settings], spec.arch, recipe)
     parameters = trainer.strategy.split_network.parameter_count
     yield (f"network {spec.arch.name}, {parameters:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")

@@ -28,17 +28,18 @@ RANDOM_SMOOTHNESS = 0.15
 
 
 def figure3(saved: ckpt.Checkpoint) -> Drawing:
-    """Draw conv1's kernels, tower 1 above tower 2, each tower titled with its colorfulness."""
+    """Draw conv1's kernels, tower 1 above tower 2 (or groups), each titled with its colorfulness."""
     weight_OIHW, towers = conv1_in_rgb(saved), conv1_towers(saved.arch)
     width, margin, room = 400.0, 3.0, 20.0  # points: the kernels, the space around them, the title above a tower
     sheets = [kernel_sheet(tower_OIHW, scale=1) for tower_OIHW in np.split(weight_OIHW, towers)]
     heights = [width * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
     drawing = Drawing(width + 2 * margin, sum(heights) + room * towers + margin + 6 * (towers - 1),
-                      f"The {len(weight_OIHW)} kernels of conv1")
+                      f"The {len(weight_OIHW)} filters of conv1")
     top = 0.0
     for number, (sheet, height, share) in enumerate(zip(sheets, heights, colorfulness(weight_OIHW, towers),
                                                         strict=True), 1):
-        title = f"Tower {number}" if towers > 1 else f"{len(weight_OIHW)} kernels"
+        title = (f"{saved.arch.part_name.capitalize()} {number}" if towers > 1 else
+                 f"{len(weight_OIHW)} filters")
         drawing.text(margin, top + 5, f"{title}: {share:.0%} color (random weights: {RANDOM_COLOR:.0%})", SMALL,
                      vertical="top")
         drawing.picture(sheet, margin, top + room, width, height, Image.Resampling.NEAREST)

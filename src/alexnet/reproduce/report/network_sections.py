@@ -36,6 +36,8 @@ class Kernels:
     count: int
     side: int
     towers: int
+    part: str
+    """What each of them is called: "tower" or "group"."""
     color: Sequence[float]
     """Share of color in each tower's kernels."""
     random_color: float
@@ -50,7 +52,7 @@ def kernels(run: RunData) -> Kernels:
     towers, weight_OIHW = conv1_towers(arch), conv1_in_rgb(run.checkpoint)
     smooth = smoothness(weight_OIHW)
     sheet = data_uri(image_file(conv1_sheet(run.checkpoint), "PNG"), "png")
-    return Kernels(sheet, arch.conv[0].width, arch.conv[0].kernel, towers,
+    return Kernels(sheet, arch.conv[0].width, arch.conv[0].kernel, towers, arch.part_name,
                    colorfulness(weight_OIHW, towers), RANDOM_COLOR, smooth, smooth < RANDOM_SMOOTHNESS)
 
 

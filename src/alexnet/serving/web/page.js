@@ -267,8 +267,8 @@ function showExplanation(explanation) {
   element("neighbor-list").replaceChildren(...explanation.neighbors.map((neighbor) => thumbnail(
     neighbor.url, [[neighbor.class, neighbor.class === current.trueClass ? "is-true" : ""],
       [likenessText(neighbor), "quiet"]])));
-  const { maps, towers, columns, url, layer } = explanation.conv1;
-  const tower = towers > 1 ? `; the first ${maps / towers} belong to tower 1` : "";
+  const { maps, towers, part, columns, url, layer } = explanation.conv1;
+  const tower = towers > 1 ? `; the first ${maps / towers} belong to ${part} 1` : "";
   element("conv1-text").textContent =
     `The ${maps} feature maps of ${layer}, ${columns} per row${tower}. White: the filter responds strongly.`
     + (innerWidth < 760 ? " Scroll sideways for the rest." : "");
