@@ -91,13 +91,20 @@ def test_two_runs_have_the_errors_of_the_best_epoch_and_the_text_says_so(series,
     assert f"errors are of different epochs: {series}/a/seed-0: best epoch (RUN/best)" in printed
 
 
-@pytest.mark.parametrize("words", [("a", "b", "DATA"), ("a", "b"), ("b/seed-0", "a", "DATA")])
+@pytest.mark.parametrize("words", [("a", "b", "DATA"), ("a", "b"), ("a", "DATA")])
 def test_folders_of_seeds_are_pointed_to_with(series, class_folders, words, capsys, monkeypatch):
     monkeypatch.chdir(series)
     assert alexnet("compare", *(class_folders if word == "DATA" else word for word in words)) == 2
-    other = "b" if words[0] == "a" else "OTHER-RUNS"
+    other = "b" if "b" in words else "OTHER-RUNS"
     assert capsys.readouterr().err.splitlines()[-1].endswith(
         f"; or compare two series of runs: alexnet compare a --with {other} [DATA]")
+
+
+def test_a_run_and_a_folder_of_seeds_are_no_two_series(series, class_folders, capsys, monkeypatch):
+    """The remedy named --with, which refuses one run beside several."""
+    monkeypatch.chdir(series)
+    assert alexnet("compare", "b/seed-0", "a", class_folders) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("name one of them: a/seed-0, a/seed-1, a/seed-2")
 
 
 def test_runs_of_two_series_one_by_one_are_compared_with_a_note(series, class_folders, capsys, monkeypatch):

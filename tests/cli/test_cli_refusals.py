@@ -12,6 +12,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAIN = [
     (["--arch", "smal"], "there is no network 'smal'; did you mean small?"),
+    (["--arch", "alexnet"], "there is no network 'alexnet'; paper is the AlexNet of the 2012 paper, torchvision that "
+     "of torchvision"),
+    (["--set", "arch.dropout=30%"], "arch.dropout: '30%' is not a number; write 0.3"),
     (["--arch", "paper", "--set", "arch.input.crop=20"], "an input of 20 pixels is too small for paper"),
     (["--recipe", "moden"], "there is no recipe 'moden'; did you mean modern?"),
     (["--precision", "fp16", "--device", "cpu"], "fp16 is not supported on a CPU"),

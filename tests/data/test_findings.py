@@ -182,8 +182,8 @@ def test_small_and_blank_images(folder):
     Image.new("RGB", (50, 50), "white").save(folder / "train/birch/white.png")
     findings = found(folder)
     assert findings.keys() == {"small_images", "blank"}
-    assert "1 image of 34 is smaller than the 32 pixels that the network's input is cut from, and enlarged: "\
-        "train/ash/tiny.png with 9 x 9" in findings["small_images"]
+    assert ("1 image of 34 is smaller than 32 pixels and enlarged for the network: train/ash/tiny.png with 9 x 9"
+            in findings["small_images"])
     assert "nothing else: train/birch/white.png" in findings["blank"]
 
 

@@ -349,8 +349,12 @@ def test_a_plan_says_what_is_compared_and_trains_nothing(class_folders, tmp_path
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["lrn"], "reproduce lrn trains its own networks, and needs data only; write: alexnet reproduce lrn --data DATA"),
-    (["lrn", "run", "data"], "trains its own networks"),
+    (["lrn"], "reproduce lrn has no images to train its networks on; write: alexnet reproduce lrn --data DATA; "
+     "`embedded` is the name of images in this package"),
+    (["lrn", "--plan", "--seeds", 3], "write: alexnet reproduce lrn --data DATA --seeds 3 --plan; `embedded`"),
+    (["lrn", "run", "data"], "trains its own networks, and takes their images by --data; write: alexnet reproduce lrn "
+     "--data DATA"),
+    (["lrn", "photos", "--quick"], "write: alexnet reproduce lrn --data DATA --quick"),
     (["lrn", "--data", "x", "--side", 48], "--side 48 must be 32 or 64"),
     (["lrn", "--data", "x", "--side", 0], "--side 0 must be 32 or 64"),
     (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),

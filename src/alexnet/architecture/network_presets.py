@@ -13,6 +13,7 @@ Sources, by short name, of networks and recipes (recipe_presets.py):
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -182,8 +183,16 @@ ABOUT_ARCHS = {
 """What each network is, in a sentence for `alexnet list`."""
 
 
+def unknown_network_remedy(name: str, known: Iterable[str]) -> str:
+    """The closest name; for "alexnet", of which there are several, which is which."""
+    if name.lower() in ("alexnet", "alex", "alex-net"):
+        return ("paper is the AlexNet of the 2012 paper, torchvision that of torchvision, caffe that of Caffe; see "
+                "alexnet list")
+    return did_you_mean(name, known)
+
+
 def arch(name: str) -> Arch:
     """The preset network of that name. Raises UserError with the closest name for an unknown one."""
     if name not in ARCHS:
-        raise UserError(f"there is no network {name!r}", did_you_mean(name, ARCHS))
+        raise UserError(f"there is no network {name!r}", unknown_network_remedy(name, ARCHS))
     return ARCHS[name]

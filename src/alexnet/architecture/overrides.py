@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -192,7 +193,13 @@ def _convert(value: Json, hint: Any, path: str) -> Any:
         return float(value)
     elif type(value) is hint:
         return value
-    raise UserError(f"{path}: {value!r} is not {_describe(hint)}")
+    raise UserError(f"{path}: {value!r} is not {_describe(hint)}", _fraction(value) if hint is float else "")
+
+
+def _fraction(value: Json) -> str:
+    """The remedy for a percentage, such as "write 0.3" for 30%; else ""."""
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value).strip())
+    return f"write {float(percent[1]) / 100:g}" if percent else ""
 
 
 def _convert_dataclass(value: Json, config: Any, path: str) -> Any:

@@ -15,13 +15,13 @@ from typing import Any
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.explain_diff import BASES, RECIPE_TOPICS, SOURCES
-from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS
+from alexnet.architecture.network_presets import ABOUT_ARCHS, ARCHS, unknown_network_remedy
 from alexnet.architecture.overrides import Json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.recipe_presets import ABOUT_RECIPES, RECIPES, default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.architecture.unused_settings import reason_unused
-from alexnet.errors import UserError, did_you_mean
+from alexnet.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def presets_named(name: str) -> list[Preset]:
         UserError: with the closest name if there is neither.
     """
     if name not in ARCHS and name not in RECIPES:
-        raise UserError(f"there is no network or recipe {name!r}", did_you_mean(name, [*ARCHS, *RECIPES]))
+        raise UserError(f"there is no network or recipe {name!r}", unknown_network_remedy(name, [*ARCHS, *RECIPES]))
     found = []
     if name in ARCHS:
         found.append(Preset("network", name, ABOUT_ARCHS[name], _source(name, recipe=False),

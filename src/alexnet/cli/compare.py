@@ -188,8 +188,9 @@ def _split_data(paths: Sequence[str], with_: Sequence[str] | None) -> tuple[list
             for path in paths:  # the folder of several runs would be taken for data
                 require_single_run(Path(path))
         except UserError as error:
-            raise UserError(error.problem, f"{error.remedy}; or compare two series of runs: {_with_line(paths)}"
-                            ) from error
+            series = "" if any(is_weights(path) for path in paths) else (
+                f"; or compare two series of runs: {_with_line(paths)}")  # not one run with a series
+            raise UserError(error.problem, f"{error.remedy}{series}") from error
     parts, data = [list(paths), list(with_ or [])], list[str]()
     for part in parts:
         if part and not (is_weights(part[-1]) or runs_in(Path(part[-1]))):

@@ -117,9 +117,20 @@ def reproduce(
         _reproduce_table(paths, table, device, json_)
     else:
         reject_options(f"reproduce {claim}", **_given(table))
-        require(bool(claims.data) and not paths, f"reproduce {claim} trains its own networks, and needs data only",
-                f"write: alexnet reproduce {claim} --data DATA")
+        require(not paths, f"reproduce {claim} trains its own networks, and takes their images by --data",
+                _claim_line(claim, claims, "DATA"))
+        require(bool(claims.data), f"reproduce {claim} has no images to train its networks on",
+                f"{_claim_line(claim, claims, 'DATA')}; `embedded` is the name of images in this package")
         _reproduce_claim(claim, claims, device, json_)
+
+
+def _claim_line(claim: str, options: ClaimOptions, data: str) -> str:
+    """The command with the options that were given, and the data."""
+    words = ["write: alexnet reproduce", claim, "--data", options.data or data]
+    for name, value in _given(options).items():
+        if name != "data":
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [shlex.quote(str(value))])]
+    return " ".join(words)
 
 
 def _given(options: ClaimOptions | TableOptions) -> Mapping[str, object]:

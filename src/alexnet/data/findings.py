@@ -230,8 +230,8 @@ def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
     if median < side / 2:  # it is not a matter of some images
         remedy = f"--arch {'cifar' if median <= 40 else 'small'} is made for images of this size"
     return [Finding("small_images", "", f"{plural(len(small), 'image')} of {len(known):,} "
-                    f"{'are' if len(small) > 1 else 'is'} smaller than the {side} pixels that the network's "
-                    "input is cut from, and enlarged"
+                    f"{'are' if len(small) > 1 else 'is'} smaller than {side} pixels and enlarged for the "
+                    "network"
                     + such_as(len(small), f"{catalog.names_N[smallest]} with {width:,} x {height:,}"), remedy)]
 
 

@@ -38,7 +38,7 @@ VERSION = 4
 CHUNK = 512
 """Images that threads are given at a time."""
 
-ARRAY, UNKNOWN = "pixels", "unknown"
+ARRAY, UNKNOWN = "pixel arrays", "unknown"
 """Formats of images that exist as an array only, and of those whose original file is not at hand."""
 
 

@@ -15,13 +15,13 @@ from alexnet.reproduce.report.fit import Fit
 from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
 from alexnet.reproduce.report.result_section import result
 from alexnet.reproduce.report.run_data import RunData
-from alexnet.training.overfitting import overfitting_remedy
+from alexnet.training.overfitting import SUSTAINED, overfitting_remedy
 
 WIDE_INTERVAL = 0.2
 """Width of an error's interval from which the number of images is called small."""
 
 RISEN_LOSS = 1.05
-"""Validation loss after the last epoch over the lowest one, from which the loss has risen."""
+"""Validation loss of each of the last three epochs over the lowest one, from which the loss has risen."""
 
 UNEVEN = 1.2
 """Images of the largest class over those of the smallest, from which the mean of the classes' errors is shown too."""
@@ -117,8 +117,9 @@ def outlook(run: RunData) -> Outlook:
         return "unfinished"
     if last["val_top1_error"] == 0:
         return "perfect"
-    lowest = min(epoch["val_loss"] for epoch in run.epochs)
-    if last["val_loss"] > RISEN_LOSS * lowest and last["train_loss"] < run.epochs[0]["train_loss"]:
+    lowest, recent = min(epoch["val_loss"] for epoch in run.epochs), run.epochs[-SUSTAINED:]
+    if (len(run.epochs) > SUSTAINED and all(epoch["val_loss"] > RISEN_LOSS * lowest for epoch in recent)
+            and last["train_loss"] < run.epochs[0]["train_loss"]):
         return "risen_loss"
     return run.fit.kind if run.fit else "unmeasured"
 
