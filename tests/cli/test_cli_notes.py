@@ -80,4 +80,4 @@ def test_more_epochs_of_a_resumed_run_are_said(photos, tmp_path, capsys):
     assert alexnet(*words, "--epochs", 1, "--set", "recipe.schedule=constant") == 0
     capsys.readouterr()
     assert alexnet("train", photos, "--out", tmp_path / "run", "--resume", "--epochs", 2) == 0
-    assert "resuming after 1 of 2 epochs (formerly --epochs 1), at step 4" in capsys.readouterr().err
+    assert "resuming after 1 of 2 epochs (formerly --epochs 1), 4 steps done" in capsys.readouterr().err

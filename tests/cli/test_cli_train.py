@@ -142,3 +142,14 @@ def test_resume_takes_the_seed_of_the_run_and_refuses_another(class_folders, tmp
     capsys.readouterr()
     assert alexnet("train", class_folders, "--resume", "--epochs", 3, "--seed", 4, "--out", out) == 2
     assert "another seed" in capsys.readouterr().err
+
+
+def test_fewer_epochs_than_were_trained_are_refused(run, class_folders, tmp_path, capsys):
+    """They were stored, with "give more than that" and a warning that contradicted it."""
+    out = shutil.copytree(run, tmp_path / "run")
+    before = (out / "config.json").read_bytes()
+    assert alexnet("train", class_folders, "--resume", "--out", out, "--epochs", 2) == 2
+    assert capsys.readouterr().err.endswith(
+        f"alexnet: {out} has trained 6 epochs already, more than --epochs 2; leave out --epochs, give more to train "
+        "longer, or choose another --out to train less\n")
+    assert (out / "config.json").read_bytes() == before

@@ -112,6 +112,7 @@ def test_a_column_group_is_preferred_and_several_others_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("group", "sentence"), [
     ("{animal}-{n}.jpg", "the pattern of --group '{animal}-{n}.jpg' matches none of the 80 images of"),
+    ("{animal}_{n}.JPEG", "the names of these images end with .jpg: write --group '{animal}_{n}.jpg'"),
     ("{n}_{n}.jpg", "names no group; write one in braces"),
     ("{a}_{a}_{n}.jpg", "has {a} twice"),
     ("(?P<a", "is not a regular expression"),

@@ -42,7 +42,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow_net, tmp_path
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["import", "nowhere.pth", "out"], "nowhere.pth is not a file"),
+    (["import", "nowhere.pth", "out"], "nowhere.pth does not exist"),
     (["import", "empty.pth", "out"], "empty.pth is truncated"),
     (["import", "folder", "out"], "folder has no config.json; it is not a model that alexnet exported"),
     (["import", "resnet.pth", "out"], "but begins with conv1.weight"),

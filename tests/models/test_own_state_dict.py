@@ -1,5 +1,6 @@
 """A plain state dict of this package's layer names is loaded, and everything that it does not say is told or asked."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -107,7 +108,11 @@ def test_a_network_of_another_crop_is_imported_with_its_sizes(tmp_path, capsys):
     assert command("import", path, tmp_path / "out", "--arch", "small") == 2
     error = capsys.readouterr().err
     assert "classifier.fc6.weight is 256x128, and small with 10 classes and crops of 56x56 has 256x1152 there" in error
-    assert "say which with --side and --crop" in error
+    low, high = map(int, re.search(r"crops of (\d+) to (\d+) pixels fit: say which it had, as in", error).groups())
+    assert low <= 28 <= high < 56
+    assert command("import", path, tmp_path / "high", "--arch", "small", "--side", high, "--crop", high) == 0
+    assert command("import", path, tmp_path / "none", "--arch", "small", "--crop", high + 1) == 2
+    capsys.readouterr()
     assert "another network" not in error
     assert not (tmp_path / "out").exists()
     for number, options in enumerate((["--arch", "small"], [])):
@@ -118,6 +123,25 @@ def test_a_network_of_another_crop_is_imported_with_its_sizes(tmp_path, capsys):
         assert torch.equal(found.weights["classifier.fc6.weight"], state["classifier.fc6.weight"])
     assert command("import", path, tmp_path / "out2", "--crop", 28, "--arch", "small") == 0
     assert checkpoint.load(tmp_path / "out2").arch.input.side == 64  # that of small
+
+
+def test_a_wrong_size_is_not_the_remedy_for_itself(tmp_path, capsys):
+    """The sentence named the sizes that it had just refused."""
+    path = write(saved_as("small", SMALL_UNITS).network().state_dict(), tmp_path / "own.pth")
+    for options in ([], ["--arch", "small"]):
+        assert command("import", path, tmp_path / "out", "--side", 32, "--crop", 28, *options) == 2
+        error = capsys.readouterr().err
+        assert error.endswith("leave out --side and --crop\n") or "leave out --side and --crop; in Python" in error
+    assert command("import", path, tmp_path / "out") == 0
+
+
+def test_an_archive_of_numpy_is_refused_with_what_converts_it(tmp_path, capsys):
+    np.savez(tmp_path / "own.npz", **{"features.conv1.weight": np.zeros((2, 3, 5, 5), np.float32)})
+    for options in ([], ["--arch", "small"]):
+        assert command("import", tmp_path / "own.npz", tmp_path / "out", *options) == 2
+        remedy = capsys.readouterr().err.partition("as a state dict: ")[2].strip()
+    exec(f"import numpy, os, torch; os.chdir({str(tmp_path)!r}); {remedy}")
+    assert (tmp_path / "weights.pth").is_file()
 
 
 def test_a_file_of_another_network_is_not_taken_for_one_of_another_crop(tmp_path, capsys):

@@ -10,6 +10,9 @@ from pathlib import Path
 RUN_FIRST = ("calibrate", "compare", "diagnose", "evaluate", "features", "map", "top-patches")
 """Commands that take runs or checkpoints, and then data."""
 
+RUN_THEN_IMAGES = ("attribute", "neighbors", "predict")
+"""Commands that take a run or checkpoint, and then images."""
+
 _LONGEST_NAME = 12
 """Words of a name that are joined, so that a command with thousands of files does not search for long."""
 
@@ -20,7 +23,7 @@ def words_problem(arguments: Sequence[str]) -> str | None:
     Args:
         arguments: as typed, the command first.
     """
-    return _unquoted_name(arguments) or _data_before_run(arguments)
+    return _unquoted_name(arguments) or _data_before_run(arguments) or _images_before_run(arguments)
 
 
 def _unquoted_name(arguments: Sequence[str]) -> str | None:
@@ -51,6 +54,21 @@ def _data_before_run(arguments: Sequence[str]) -> str | None:
         return None
     return (f"{command} takes the run first, and then the data; write: "
             + shlex.join(["alexnet", command, *runs, data, *rest[1 + len(runs):]]))
+
+
+def _images_before_run(arguments: Sequence[str]) -> str | None:
+    """The sentence for images that stand before the run, with the command the right way round."""
+    command, *rest = arguments or [""]
+    words = list(takewhile(lambda word: not word.startswith("-"), rest))
+    if command not in RUN_THEN_IMAGES or len(words) < 2:
+        return None
+    from alexnet.cli.default_checkpoint import means_run
+
+    *images, run = words
+    if not means_run(run) or any(means_run(image) or not _exists(image) for image in images):
+        return None
+    return (f"{command} takes the run first, and then the images; write: "
+            + shlex.join(["alexnet", command, run, *images, *rest[len(words):]]))
 
 
 def _exists(name: str) -> bool:

@@ -74,6 +74,9 @@ def _read_weights(
     from alexnet.models.known_weights import official_name
 
     path = Path(file)
+    require(path.suffix != ".npz", f"{path} is an archive of NumPy, which is not read as weights",
+            "save its arrays as a state dict: torch.save({name: torch.from_numpy(array) for name, array in "
+            f"numpy.load({str(path)!r}).items()}}, 'weights.pth')")
     require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is not one",
             "leave it out")
     if path.is_dir() or is_hub_address(file):

@@ -127,5 +127,6 @@ def check_plan(dest: Path, found: Plan, wanted: Plan) -> None:
     """Raise UserError, naming the difference, if the folder holds a pack of another plan."""
     for key, value in vars(wanted).items():
         if (other := getattr(found, key)) != value:
-            what = "of other images" if key == "source_fingerprint" else f"with {key} {other}, not {value}"
+            what = ("of other images, or of these from another source, such as a tar of the folder"
+                    if key == "source_fingerprint" else f"with {key} {other}, not {value}")
             raise UserError(f"{dest} holds a pack {what}", "choose another DEST, or delete it first")

@@ -347,4 +347,4 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
                "longer")
     elif former:
         before = f" (formerly --epochs {former.epochs})" if former.epochs != recipe.epochs else ""
-        yield f"resuming after {state.epoch} of {recipe.epochs} epochs{before}, at step {state.step:,}"
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs{before}, {state.step:,} steps done"

@@ -142,6 +142,9 @@ def require_same_settings(
     ):
         if then != now:
             raise UserError(f"{out} was started with another {what} ({first_difference(then, now)})", SAME_OR_OTHER)
+    require(recipe.epochs == saved_recipe.epochs or recipe.epochs >= saved_state.epoch,
+            f"{out} has trained {saved_state.epoch} epochs already, more than --epochs {recipe.epochs}",
+            "leave out --epochs, give more to train longer, or choose another --out to train less")
 
 
 def _transform(state: State) -> str:

@@ -7,11 +7,12 @@ A group is stated by a pattern of the file names (`{animal}_{n}.jpg`), by the fo
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median_low
 
 from alexnet.data.dataset import Dataset, Grouping, SourceImage
@@ -52,7 +53,8 @@ def hold_out_by_group(dataset: Dataset, group: str, held_out: float, seed: int, 
     images = [image for split in dataset.splits.values() for image in split]
     grouping, notes = find_groups(dataset, images, group, source)
     sizes = Counter(grouping.name_of(image.name) for image in images)
-    require(len(sizes) > 1, f"--group {group} makes one group of all {len(images):,} images", _FORMS)
+    require(len(sizes) > 1, f"--group {group} makes one group of all {len(images):,} images",
+            "leave it out, or put into braces what differs between groups; {any} stands for the rest of a name")
     ungrouped = [image.name for image in images if image.name not in grouping.groups]
     counts = sorted(sizes[name] for name in set(grouping.groups.values()))
     spread = "" if counts[0] == counts[-1] else f" to {counts[-1]:,}"
@@ -103,7 +105,7 @@ def find_groups(
     elif "{" in group or "(?P<" in group:
         expression = _compile(unicodedata.normalize("NFC", group))
         found = {image.name: _match(expression, image.name, "/" in group) for image in images}
-        remedy = f"compare it with their names; {_FORMS}"
+        remedy = _other_ending(group, images) or f"compare it with their names; {_FORMS}"
         problem = (f"the pattern of --group {group!r} matches none of the {len(images):,} images of {dataset.source}, "
                    f"such as {images[0].name}")
     else:
@@ -112,6 +114,16 @@ def find_groups(
     groups = {name: _key(given) for name, given in found.items() if given}
     require(bool(groups), problem, remedy)
     return Grouping(group, groups), [*notes, *_note_spellings(found.values())]
+
+
+def _other_ending(group: str, images: Sequence[SourceImage]) -> str:
+    """The remedy for a pattern of which only the ending is not that of the images, such as .jpg for .JPEG; else ""."""
+    stem, dot, ending = group.rpartition(".")
+    for other in sorted({PurePosixPath(image.name).suffix for image in images}) if dot and ending.isalnum() else ():
+        expression = _compile(unicodedata.normalize("NFC", stem + other))
+        if any(_match(expression, image.name, "/" in group) for image in images):
+            return f"the names of these images end with {other}: write --group {shlex.quote(stem + other)}"
+    return ""
 
 
 def _key(name: str) -> str:

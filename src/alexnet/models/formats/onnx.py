@@ -92,8 +92,8 @@ def read_onnx(path: Path) -> Checkpoint:
     except Exception as error:  # protobuf and NumPy have a dozen kinds for damaged files
         raise UserError(f"{path} is truncated, or not an ONNX file", "export it again") from error
     require(not any(entry.key == QUANTIZED_KEY for entry in model.metadata_props),
-            f"the weights in {path} are quantized, so it cannot be used as a checkpoint",
-            "name the run it was exported from")
+            f"the weights in {path} are quantized, so it cannot be used as a checkpoint, nor evaluated",
+            "name the run it was exported from; what quantization changes was printed at its export")
     texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     require(bool(texts), f"{path} is an ONNX file that alexnet export did not write, and others are not read",
             "give a state dict (.pth or .safetensors) of the network")

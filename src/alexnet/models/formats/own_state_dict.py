@@ -6,6 +6,7 @@ taken from the preset network whose tensors have the same names and shapes, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.network_presets import ARCHS, TORCHVISION
 from alexnet.architecture.network_presets import arch as preset
 from alexnet.architecture.overrides import override
@@ -29,6 +31,9 @@ from alexnet.models.seen import SeenImages
 
 Size = tuple[int | None, int | None]
 """Side of the stored images and of the crops in pixels; None where it is not given."""
+
+_LARGEST_CROP = 512
+"""Crops, in pixels, up to which one is searched that fits the first fully connected layer."""
 
 MEAN = "preprocess.mean"
 """The mean's name in the tensor file of a checkpoint folder."""
@@ -79,13 +84,12 @@ def _network(
         return _sized(replace(given, classes=_outputs(state)), size), []
     if given is not None:
         return _with_shapes(_sized(preset(given), size), state), []
-    shapes = {key: tensor.shape for key, tensor in state.items()}
-    fitting = []
-    for each in ARCHS.values():
-        with suppress(UserError):  # images of this size are too small for this network
-            network = _sized(replace(each, classes=_outputs(state)), size)
-            fitting += [network] if _shapes(network) == shapes else []
+    fitting = _fitting(state, size)
     names = [network.name for network in fitting]
+    if not fitting and size and len(others := _fitting(state, None)) == 1:
+        crop = others[0].input.crop
+        raise UserError(f"the tensors in {path} are those of {others[0].name} with crops of {crop}x{crop}, and not of "
+                        "the given size", "leave out --side and --crop")
     if len(fitting) != 1:
         first = f"features.conv1.weight is {shape_of(state['features.conv1.weight'])}"
         problem = f"the tensors in {path} fit {', '.join(names)}" if fitting else (
@@ -97,6 +101,17 @@ def _network(
     spec = fitting[0].input
     return fitting[0], [f"the file does not say its network: {names[0]} is assumed, whose tensors have these shapes, "
                         f"with {spec.crop}x{spec.crop} crops of images of {spec.side} pixels"]
+
+
+def _fitting(state: Mapping[str, Tensor], size: Size | None) -> list[Arch]:
+    """The preset networks whose tensors have these names and shapes."""
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    fitting = []
+    for each in ARCHS.values():
+        with suppress(UserError):  # images of this size are too small for this network
+            network = _sized(replace(each, classes=_outputs(state)), size)
+            fitting += [network] if _shapes(network) == shapes else []
+    return fitting
 
 
 def _sized(network: Arch, size: Size | None) -> Arch:
@@ -120,8 +135,24 @@ def _check_size(state: Mapping[str, Tensor], network: Arch, path: Path) -> None:
     require(found.shape[0] != rows or found.shape[1] == columns or found.shape[1] % maps != 0,
             f"{path}: {key} is {shape_of(found)}, and {network.name} with {network.classes} classes and crops of "
             f"{network.input.crop}x{network.input.crop} has {rows}x{columns} there",
-            f"its network had crops of another size: say which with --side and --crop, as in alexnet import {path} OUT "
-            f"--arch {network.name} --side 32 --crop 28; in Python with arch=alexnet.Arch(...)")
+            f"its network had crops of another size; {_fitting_crops(network, found.shape[1], path)}; in Python with "
+            "arch=alexnet.Arch(...)")
+
+
+def _fitting_crops(network: Arch, inputs: int, path: Path) -> str:
+    """The remedy for a first fully connected layer with so many inputs: what crops give it."""
+    own = preset(network.name).input.crop if network.name in ARCHS else 0
+    fits, first = list[int](), f"fc{len(network.conv) + 1}"
+    for crop in range(1, _LARGEST_CROP + 1):
+        with suppress(UserError):  # too small for this network
+            (layer,) = (layer for layer in explain(network, crop).layers if layer.name == first)
+            fits += [crop] if math.prod(layer.input_shape) == inputs else []
+    if own in fits:
+        return f"crops of {own}x{own} fit, which are its own: leave out --side and --crop"
+    if not fits:
+        return "say which with --side and --crop"
+    return (f"crops of {fits[0]} to {fits[-1]} pixels fit: say which it had, as in alexnet import {path} OUT --arch "
+            f"{network.name} --side {fits[-1]} --crop {fits[-1]}")
 
 
 def _outputs(state: Mapping[str, Tensor]) -> int:

@@ -113,7 +113,8 @@ def _read_layers(path: Path) -> Mapping[str, tuple[NDArray[np.float32], NDArray[
         pair = [arrays.get("weights"), arrays.get("biases")] if isinstance(arrays, dict) else arrays
         floats = [array.astype(np.float32) for array in (pair if isinstance(pair, list | tuple) else ())
                   if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
-        require(len(floats) == 2, f"{path}: layer {name!r} is not a pair of weights and biases")
+        require(len(floats) == 2, f"{path}: layer {name!r} is not a pair of weights and biases",
+                "give the layout of bvlc_alexnet.npy, or save the arrays as a state dict with torch.save")
         layers[str(name)] = (floats[0], floats[1])
     return layers
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from alexnet._runtime.local_files import require_no_url
 from alexnet.data.class_names import misnumbered, names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
+from alexnet.models.checkpoint_files import did_you_mean_weights
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
 from alexnet.models.stored_network import METADATA_KEY
 
@@ -65,7 +66,9 @@ def read_weights(path: Path) -> FoundWeights:
         UserError: the file is missing, truncated, something else, or would need code to be executed.
     """
     require_no_url(path, "weights")
-    require(path.is_file(), f"{path} is not a file", "name a state dict, such as model.pth")
+    example = "name a state dict, such as model.pth"
+    require(path.exists(), f"{path} does not exist", did_you_mean_weights(path) or example)
+    require(path.is_file(), f"{path} is not a file", example)
     if path.suffix == ".safetensors":
         data = path.read_bytes()
         tensors, header = parse_safetensors(data, path), _safetensors_metadata(data)
