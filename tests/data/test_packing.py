@@ -284,8 +284,10 @@ def test_another_plan_is_refused_and_nothing_overwritten(tmp_path: Path, finishe
     pack_drawn(dest) if finished else interrupt(dest, at=20)
     before = contents(dest)
     other = replace(drawn(), splits={"train": drawn().splits["train"][:7], "val": []})
-    for change, words in (({"side": 12}, "side 16, not 12"), ({"codec": "jpeg"}, "codec raw, not jpeg"),
-                          ({"dataset": other}, "of other images")):
+    for change, words in (
+        ({"side": 12}, "side 16, not 12"), ({"codec": "jpeg"}, "codec raw, not jpeg"),
+        ({"dataset": other}, "of other images, or of these from another source, such as a tar of the folder"),
+    ):
         with pytest.raises(ValueError, match=f"holds a pack .*{words}; choose another DEST"):
             pack_drawn(dest, **change)
     assert contents(dest) == before

@@ -51,7 +51,8 @@ def test_an_int8_file_answers_as_the_network_on_most_images(trained, packed, fro
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"]) == list(model.classes)
     assert "alexnet" not in facts
-    with pytest.raises(ValueError, match="are quantized, so it cannot be used as a checkpoint; name the run"):
+    with pytest.raises(
+            ValueError, match="are quantized, so it cannot be used as a checkpoint, nor evaluated; name the run"):
         open_weights(path)
 
 
