@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 
-_DRAWN = r"arch\.(conv\d*|dense\d*)\.init_std"
 _OF_SGD = (
     "epochs", "batch_size", "learning_rate", "momentum", "bias_lr_factor", "bias_lr_schedule", "new_layer_lr_factor",
     "lr_in_velocity", "nesterov", "lars_trust", "schedule", "lr_drop_count", "drop_factor", "drop_epochs", "patience",
@@ -47,9 +46,9 @@ def _of_network(arch: Arch) -> Iterator[tuple[str, str]]:
     if not layers & {"pool", "avgpool"}:
         yield r"arch\.pool_(kernel|stride|rounding)", "no layer has a pooling in its post_ops"
     if arch.initialization != "gaussian":
-        yield _DRAWN, f"arch.initialization is {arch.initialization}"
+        yield r"arch\.(conv|dense)\d*\.init_std", f"arch.initialization is {arch.initialization}"
     if arch.initialization == "fan-in":  # which draws the output layer and the biases too
-        yield rf"arch\.output_init_(std|bias)|{_DRAWN[:-3]}bias", "arch.initialization is fan-in"
+        yield r"arch\.(output_init_(std|bias)|(conv|dense)\d*\.init_bias)", "arch.initialization is fan-in"
     if not arch.dense:
         yield r"arch\.(dropout|dropout_on_inputs|dense_norm)", "the network has no hidden fully connected layer"
     elif not arch.dropout:

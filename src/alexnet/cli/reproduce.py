@@ -126,7 +126,7 @@ def reproduce(
 
 def _claim_line(claim: str, options: ClaimOptions, data: str) -> str:
     """The command with the options that were given, and the data."""
-    words = ["write: alexnet reproduce", claim, "--data", options.data or data]
+    words = ["write: alexnet reproduce", claim, "--data", shlex.quote(options.data or data)]
     for name, value in _given(options).items():
         if name != "data":
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [shlex.quote(str(value))])]
